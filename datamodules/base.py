@@ -1,0 +1,185 @@
+"""ZooDataModule: what every data module shares, and nothing of any one data set."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import lightning.pytorch as L
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from datamodules.loading import BatchOrder, KeyedDataset, Loader, OnBadFile, Source
+from zoo.core.distributed import rank, world_size
+from zoo.core.errors import DataError, RecipeError
+from zoo.core.randomness import global_seed
+
+Split = Literal["train", "val", "test", "predict"]
+
+DEMO_RECORD = ".zoo-demo.json"
+
+
+class ZooDataModule(L.LightningDataModule):
+    """Base of all data modules.
+
+    A subclass names its `task` (a key of :data:`datamodules.batch.TASKS`) and implements :meth:`source`,
+    :meth:`write_demo` and :meth:`check`.
+
+    Args:
+        root: the data set's folder, laid out as its public download. `None`: `$ZOO_DATA/<folder>`, or `data/<folder>`
+            where `ZOO_DATA` is not set; with `demo`, a folder of its own beside them.
+        batch_size: samples per step and device.
+        num_workers: reading processes. The order and the content of batches do not depend on it.
+        demo: write this many samples of generated data in the data set's layout, and use them.
+        on_bad_file: "stop" ends training with an error that names the file; "skip" puts another sample in its place
+            and reports how many.
+    """
+
+    name: ClassVar[str]  # as registered
+    folder: ClassVar[str] = ""  # of the download, below the folder that holds all data sets
+    task: ClassVar[str]
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        demo: int | None = None,
+        on_bad_file: OnBadFile = "stop",
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise RecipeError(f"data.batch_size is {batch_size}; it must be at least 1.")
+        if demo is not None and demo < 1:
+            raise RecipeError(f"data.demo is {demo}; it must be at least 1, or absent for real data.")
+        base = Path(os.environ.get("ZOO_DATA") or "data")
+        default = base / "demo" / f"{self.name}-{demo}" if demo else base / self.folder
+        self.root = Path(root).expanduser() if root is not None else default
+        self.batch_size, self.num_workers, self.demo, self.on_bad_file = batch_size, num_workers, demo, on_bad_file
+        self.replaced: Counter[str] = Counter()
+
+    # -- to be implemented ------------------------------------------------------------------------------------------
+
+    def source(self, split: Split) -> Source:
+        """The samples of one split. Called after :meth:`prepare_data`; raises DataError if the root is not whole."""
+        raise NotImplementedError
+
+    @classmethod
+    def write_demo(cls, root: Path, samples: int) -> None:
+        """Write generated data in the data set's layout; test samples come from other seeds than training ones."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, root: Path) -> Iterable[str]:
+        """Walk a copy of the data set and yield one line per file that is missing or broken."""
+        raise NotImplementedError
+
+    # -- shared -----------------------------------------------------------------------------------------------------
+
+    def num_samples(self, split: Split) -> int:
+        """Samples of one split, over all ranks."""
+        return len(self.source(split))
+
+    def prepare_data(self) -> None:
+        self._check_task()
+        if self.demo:
+            make_demo(type(self), self.root, self.demo)
+        elif not self.root.is_dir():
+            raise DataError(
+                f"{type(self).__name__}: the folder {self.root} does not exist. Name the data set's folder with "
+                "--data.root or ZOO_DATA, or try generated data with --data.demo=200."
+            )
+
+    def setup(self, stage: str) -> None:
+        self._check_task()
+
+    def _check_task(self) -> None:
+        model = self.trainer.lightning_module if self.trainer is not None else None
+        wanted = getattr(model, "task", self.task)
+        if wanted != self.task:
+            raise RecipeError(
+                f"{type(model).__name__} takes batches of the task {wanted}; {type(self).__name__} gives {self.task}. "
+                "Pair a model with a data module of its task (`zoo list`, `zoo data list`)."
+            )
+
+    def train_dataloader(self) -> Loader:
+        return self.loader("train", shuffle=True, augment=True)
+
+    def val_dataloader(self) -> Loader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> Loader:
+        return self.loader("test")
+
+    def predict_dataloader(self) -> Loader:
+        return self.loader("predict")
+
+    def pass_loader(self, split: Split = "train", augment: bool = False, epoch: int = 0) -> Loader:
+        """A look at a whole split between training steps: ordered, unpadded, sharded over ranks.
+
+        Args:
+            split: which split.
+            augment: whether samples are augmented, by the rule of (seed, `epoch`, index).
+        """
+        loader = self.loader(split, augment=augment)
+        loader.sampler.set_epoch(epoch)
+        return loader
+
+    def loader(self, split: Split, shuffle: bool = False, augment: bool = False) -> Loader:
+        seed = global_seed()
+        dataset = KeyedDataset(self.source(split), augment, self.on_bad_file, seed)
+        order = BatchOrder(len(dataset), self.batch_size, shuffle, seed, rank(), world_size())
+        return Loader(dataset, order, self.num_workers, self._position if shuffle else None, self._note_replaced)
+
+    def _position(self) -> tuple[int, int]:
+        """(epoch, batches done in it) of the running training, as the trainer's own counters say."""
+        loop = self.trainer.fit_loop
+        epochs_done, epochs_begun = loop.epoch_progress.current.processed, loop.epoch_progress.current.ready
+        if epochs_done == epochs_begun:  # between two epochs
+            return epochs_done, 0
+        return epochs_done, loop.epoch_loop.batch_progress.current.ready
+
+    def _note_replaced(self, problems: list[str]) -> None:
+        for problem in problems:
+            if problem not in self.replaced:
+                rank_zero_warn(f"{problem} Another sample takes its place.")
+            self.replaced[problem] += 1
+
+    def teardown(self, stage: str) -> None:
+        if self.replaced:
+            rank_zero_info(
+                f"{self.replaced.total()} times a sample was replaced because its file could not be read "
+                f"({len(self.replaced)} different files)."
+            )
+
+
+def make_demo(datamodule: type[ZooDataModule], root: Path, samples: int) -> bool:
+    """Write a demo data set, whole or not at all; nothing if `root` already holds just this one.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        DataError: if `root` holds anything else.
+    """
+    wanted = {"data_module": datamodule.name, "samples": samples}
+    record = root / DEMO_RECORD
+    if record.is_file():
+        if json.loads(record.read_text()) == wanted:
+            return False
+        raise DataError(f"{root} holds another demo ({record.read_text().strip()}). Delete it or name another root.")
+    if root.exists() and any(root.iterdir()):
+        raise DataError(f"{root} is not empty and holds no demo data. Name another folder for the demo.")
+    unfinished = root.with_name(f"{root.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    datamodule.write_demo(unfinished, samples)
+    (unfinished / DEMO_RECORD).write_text(json.dumps(wanted))
+    if root.exists():
+        root.rmdir()
+    unfinished.rename(root)
+    return True

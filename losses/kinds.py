@@ -1,0 +1,14 @@
+"""Kinds of losses. A kind is a call signature; every loss of a kind can stand in every slot of that kind.
+
+All losses return a scalar tensor. Shapes: B samples, C classes, M modalities, N points (pixels, tokens), D features.
+"""
+
+from __future__ import annotations
+
+KINDS: dict[str, str] = {
+    "classification": "(logits [B, C], labels int64 [B], *, index=None int64 [B], epoch=None)",
+    "segmentation": "(logits [B, C, ...], target [B, C, ...] in {0, 1})",
+    "alignment": "(features [M, B, ...]) of the same samples seen by M modalities",
+    "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
+    "pixel_contrast": "(features [N, D], labels int64 [N])",
+}

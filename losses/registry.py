@@ -1,0 +1,96 @@
+"""The registry of losses: by name, by kind; and the slots of a method, in which a recipe may put another one.
+
+Importing this module imports no torch, nor any loss: facts stand in `losses.yaml`, a loss's module is imported when it
+is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from losses.kinds import KINDS
+from zoo.core.catalogue import Catalogue, Entry
+from zoo.core.errors import RecipeError
+from zoo.core.names import unknown
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def _packaged() -> dict[str, Entry]:
+    facts = yaml.safe_load((Path(__file__).parent / "losses.yaml").read_text(encoding="utf-8"))
+    return {name: Entry(name, fact["target"], fact) for name, fact in facts.items()}
+
+
+catalogue = Catalogue("loss", "zoo.losses", _packaged)
+_registered: dict[str, tuple[str, Callable[..., Any]]] = {}
+
+
+def register(name: str, *, kind: str) -> Callable[[T], T]:
+    """Class or function decorator: make a loss known as `name`.
+
+    A function is called as its kind says, with its further keyword arguments as settings. A class is an nn.Module
+    whose `__init__` takes the settings and whose `forward` is called as its kind says; if it has a method
+    `setup(num_samples: int, num_classes: int)`, that is called before training.
+
+    Raises:
+        RecipeError: if the kind is unknown or the name is taken by another loss.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of loss", kind, KINDS)
+
+    def decorate(loss: T) -> T:
+        if name in _registered and _registered[name][1].__qualname__ != loss.__qualname__:
+            raise RecipeError(f"The name {name!r} is taken by the loss {_registered[name][1].__qualname__}.")
+        _registered[name] = (kind, loss)
+        if name not in catalogue.entries():
+            facts = {"kind": kind, "summary": (inspect.getdoc(loss) or "").partition("\n")[0]}
+            catalogue.add(Entry(name, f"{loss.__module__}:{loss.__qualname__}", facts))
+        return loss
+
+    return decorate
+
+
+def names(kind: str | None = None) -> list[str]:
+    """Names of all losses, or of those of one kind. Imports nothing but plug-ins without facts."""
+    if kind is None:
+        return list(catalogue.entries())
+    if kind not in KINDS:
+        raise unknown("kind of loss", kind, KINDS)
+    return [name for name in catalogue.entries() if kind_of(name) == kind]
+
+
+def kind_of(name: str) -> str:
+    """The kind of the loss called `name`."""
+    entry = catalogue.entry(name)
+    return entry.facts["kind"] if "kind" in entry.facts else find(name)[0]
+
+
+def find(name: str) -> tuple[str, Callable[..., Any]]:
+    """(kind, loss) called `name`, imported. Raises UnknownNameError with near misses."""
+    if name not in _registered:
+        catalogue.entry(name).load()
+    if name not in _registered:
+        raise RecipeError(f"{catalogue.entry(name).target} was imported but registers no loss called {name!r}.")
+    return _registered[name]
+
+
+@functools.cache
+def settings(name: str) -> dict[str, inspect.Parameter]:
+    """The settings that a recipe may give to the loss called `name`: keyword, parameter."""
+    _, loss = find(name)
+    if inspect.isclass(loss):
+        parameters = list(inspect.signature(loss.__init__).parameters.values())[1:]
+    else:
+        given_by_step = {"index", "epoch"}
+        parameters = [
+            parameter
+            for parameter in inspect.signature(loss).parameters.values()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name not in given_by_step
+        ]
+    return {parameter.name: parameter for parameter in parameters}

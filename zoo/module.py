@@ -1,0 +1,245 @@
+"""ZooModule: what every method's LightningModule shares, and nothing of any one method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from losses.slots import LossSlots, Slot
+from zoo.core.distributed import gather_rows, rank
+from zoo.core.randomness import Key, global_seed, isolated, seed_globals
+from zoo.finite import FiniteWatch
+from zoo.passes import Pass, evaluating
+from zoo.stages import Stage, Stages
+
+Batch = dict[str, Any]
+
+
+class ZooModule(L.LightningModule):
+    """Base of all methods.
+
+    It gives a method its loss slots (:attr:`losses`, :meth:`total`), training stages (:attr:`stage`), looks at the
+    whole training set between steps (:meth:`add_pass`, :meth:`data_pass`), randomness keyed by (seed, step)
+    (:meth:`draw_key`), several optimizers with accumulation (:meth:`manual_step`), and stops at a loss that is not
+    finite. Everything of it resumes exactly.
+
+    Args:
+        losses: a recipe's changes to the slots; see :mod:`losses.slots`.
+        stages: a recipe's training stages; see :mod:`zoo.stages`.
+    """
+
+    task: ClassVar[str]
+    """The batch it takes: a key of :data:`datamodules.batch.TASKS`."""
+    slots: ClassVar[Mapping[str, Slot]] = {}
+    stage_options: ClassVar[Mapping[str, Any]] = {}
+    """What a stage of the recipe may set, with defaults."""
+
+    def __init__(
+        self,
+        losses: dict[str, Any] | None = None,
+        stages: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.losses = LossSlots(self.slots, losses)
+        self.stages = Stages(stages, self.stage_options)
+        self._finite = FiniteWatch()
+        self._passes: dict[str, Pass] = {}
+        self._manual_steps = 0
+
+    # -- where training stands --------------------------------------------------------------------------------------
+
+    @property
+    def batches_begun(self) -> int:
+        """Training batches begun so far over all epochs, without the one that runs; 0 outside of training."""
+        return self.trainer.fit_loop.total_batch_idx if self._trainer is not None else 0
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps done so far; with several optimizers, one step of each counts as one."""
+        if not self.automatic_optimization:
+            return self._manual_steps
+        return self.trainer.global_step if self._trainer is not None else 0
+
+    @property
+    def stage(self) -> Stage:
+        """The training stage that holds now."""
+        return self.stages.at(self.current_epoch, self.steps_done)
+
+    def draw_key(self, name: str) -> tuple[Key, ...]:
+        """Key of a draw that belongs to this training batch: equal on all ranks, and after a resume.
+
+        Use: `python_generator(*self.draw_key("availability"))`; see :mod:`zoo.core.randomness`.
+        """
+        return (global_seed(), name, self.batches_begun)
+
+    # -- losses -----------------------------------------------------------------------------------------------------
+
+    def total(self, terms: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Weigh and sum loss terms, log each under its slot's name, and watch that they stay finite.
+
+        Args:
+            terms: scalar per slot.
+            batch: the batch they were computed on; its `id` is named if a term is not finite.
+
+        Returns:
+            Scalar to differentiate.
+        """
+        self._finite.watch(terms, self.steps_done, batch["id"])
+        total = sum(
+            self.losses.weights[slot].at(self.steps_done, self.current_epoch) * term for slot, term in terms.items()
+        )
+        size = len(batch["id"])
+        self.log_dict({f"train/loss/{slot}": term.detach() for slot, term in terms.items()}, batch_size=size)
+        self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+        return total
+
+    # -- looks at a whole split between steps -----------------------------------------------------------------------
+
+    def add_pass(
+        self, name: str, run: Callable[[], None], *, every_steps: int | None = None, every_epochs: int | None = None
+    ) -> None:
+        """Call `run` after every so many optimizer steps or epochs.
+
+        It runs before the next batch or validation, whichever comes first. A checkpoint written between the step and
+        the pass lacks its result and the resumed run makes it up; a cut inside it is repeated whole.
+        """
+        self._passes[name] = Pass(name, run, every_steps, every_epochs)
+
+    def _run_due_passes(self, epochs_done: int) -> None:
+        for due in self._passes.values():
+            if due.is_due(self.steps_done, epochs_done):
+                with isolated(global_seed(), "pass", due.name, self.steps_done, epochs_done), evaluating(self):
+                    due.run()
+                due.mark(self.steps_done, epochs_done)
+
+    @torch.no_grad()
+    def data_pass(
+        self, function: Callable[[Batch], Mapping[str, Tensor]], split: str = "train", augment: bool = False
+    ) -> dict[str, Tensor]:
+        """Apply `function` to every batch of a split, in evaluation mode, and gather what it returns.
+
+        Args:
+            function: batch (on this device) to tensors [B, …].
+            split: which split of the data module.
+            augment: whether samples are augmented, by the rule of (seed, epoch, index).
+
+        Returns:
+            Each tensor for the whole split, [N, …] in the data set's order, equal on all ranks.
+        """
+        loader = self.trainer.datamodule.pass_loader(split, augment, epoch=self.current_epoch)
+        found: dict[str, list[Tensor]] = {}
+        indices = []
+        with isolated(global_seed(), "data_pass", split, self.batches_begun), evaluating(self):
+            for batch in loader:
+                batch = self.trainer.strategy.batch_to_device(batch)
+                with self.trainer.precision_plugin.forward_context():
+                    result = function(batch)
+                indices.append(batch["index"])
+                for key, value in result.items():
+                    found.setdefault(key, []).append(value)
+        order = gather_rows(torch.cat(indices)).argsort()
+        return {key: gather_rows(torch.cat(values))[order] for key, values in found.items()}
+
+    # -- optimizers -------------------------------------------------------------------------------------------------
+
+    def optimizers_from(
+        self,
+        optimizer: OptimizerCallable,
+        scheduler: LRSchedulerCallable | None = None,
+        parameters: Iterable[nn.Parameter] | Sequence[dict[str, Any]] | None = None,
+        interval: str = "step",
+    ) -> Any:
+        """What `configure_optimizers` returns for one optimizer and, perhaps, a schedule.
+
+        Args:
+            optimizer, scheduler: factories, as recipes give them.
+            parameters: `None` takes all that require a gradient.
+            interval: "step" or "epoch": when the schedule advances.
+        """
+        made = optimizer(parameters if parameters is not None else [p for p in self.parameters() if p.requires_grad])
+        if scheduler is None:
+            return made
+        return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler(made), "interval": interval}}
+
+    def manual_step(
+        self,
+        loss: Tensor,
+        only: Sequence[int] | None = None,
+        accumulate: int = 1,
+        gradient_clip_val: float | None = None,
+    ) -> None:
+        """Backward, and at the end of an accumulation window one step of the optimizers (manual optimisation).
+
+        Args:
+            loss: what :meth:`total` gave.
+            only: numbers of the optimizers that step, as `configure_optimizers` orders them; `None` is all. The
+                others' gradients are dropped.
+            accumulate: batches per step; the last window of an epoch may be shorter.
+            gradient_clip_val: largest gradient norm over the parameters of each optimizer.
+        """
+        self.manual_backward(loss / accumulate)
+        if not self.at_step_boundary(accumulate):
+            return
+        for number, optimizer in enumerate(self._optimizer_list()):
+            if only is None or number in only:
+                if gradient_clip_val is not None:
+                    self.clip_gradients(optimizer, gradient_clip_val, "norm")
+                optimizer.step()
+            optimizer.zero_grad()
+        self._manual_steps += 1
+
+    def _optimizer_list(self) -> list[Optimizer]:
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def at_step_boundary(self, accumulate: int | None = None) -> bool:
+        """Whether the running batch ends with an optimizer step. Checkpoints are written only then."""
+        if self.automatic_optimization:
+            return not self.trainer.fit_loop._should_accumulate()
+        accumulate = self._accumulate = accumulate or getattr(self, "_accumulate", 1)
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return batches % accumulate == 0 or self.trainer.is_last_batch
+
+    # -- Lightning's hooks ------------------------------------------------------------------------------------------
+    # A method that overrides one of these calls super() first.
+
+    def setup(self, stage: str) -> None:
+        datamodule = self.trainer.datamodule
+        if stage == "fit" and datamodule is not None:
+            num_classes = getattr(datamodule, "num_classes", 0)
+            self.losses.setup_losses(num_samples=datamodule.num_samples("train"), num_classes=num_classes)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self._finite.check()
+        self._run_due_passes(self.trainer.fit_loop.epoch_progress.current.processed)
+        seed_globals(global_seed(), "batch", rank(), self.batches_begun)
+
+    def on_validation_start(self) -> None:
+        loop = self.trainer.fit_loop
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._finite.check()
+            self._run_due_passes(loop.epoch_progress.current.processed + loop.epoch_loop.batch_progress.is_last_batch)
+
+    def on_train_epoch_end(self) -> None:
+        self._finite.check()
+        self._run_due_passes(self.trainer.fit_loop.epoch_progress.current.processed)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._finite.check()
+        checkpoint["zoo"] = {
+            "manual_steps": self._manual_steps,
+            "passes": {name: entry.done for name, entry in self._passes.items()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = checkpoint.get("zoo", {})
+        self._manual_steps = kept.get("manual_steps", 0)
+        for name, done in kept.get("passes", {}).items():
+            if name in self._passes:
+                self._passes[name].done = done

@@ -1,0 +1,51 @@
+"""When a pass over the data is due, and the mode it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass
+class Pass:
+    """Something that happens after every so many optimizer steps or epochs.
+
+    Attributes:
+        done: the step or epoch after which it ran last; in the checkpoint.
+    """
+
+    name: str
+    run: Callable[[], None]
+    every_steps: int | None
+    every_epochs: int | None
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.every_steps is None) == (self.every_epochs is None):
+            raise ValueError(f"pass {self.name!r} needs every_steps or every_epochs")
+
+    def _now(self, steps: int, epochs: int) -> int:
+        if self.every_steps is not None:
+            return steps // self.every_steps * self.every_steps
+        return epochs // self.every_epochs * self.every_epochs
+
+    def is_due(self, steps: int, epochs: int) -> bool:
+        return self._now(steps, epochs) > self.done
+
+    def mark(self, steps: int, epochs: int) -> None:
+        self.done = self._now(steps, epochs)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every submodule is in the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
