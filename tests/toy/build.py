@@ -12,7 +12,7 @@ def toy(data: Path) -> tuple[Toy, ToyData]:
     return Toy(), ToyData(root=data, batch_size=5, demo=38)
 
 
-def without_batch_statistics(data: Path, batch_size: int = 6) -> tuple[Toy, ToyData]:
+def without_batch_statistics(data: Path, batch_size: int = 12) -> tuple[Toy, ToyData]:
     """What two ranks can share exactly: no dropout, BatchNorm in evaluation mode."""
     model = Toy(drop_rate=0.0, optimizer=None)
     model.norm.eval()
@@ -20,4 +20,4 @@ def without_batch_statistics(data: Path, batch_size: int = 6) -> tuple[Toy, ToyD
 
 
 def half_batch(data: Path) -> tuple[Toy, ToyData]:
-    return without_batch_statistics(data, batch_size=3)
+    return without_batch_statistics(data, batch_size=6)

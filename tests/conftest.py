@@ -1,0 +1,1 @@
+from tests.parity.summary import pytest_terminal_summary  # noqa: F401 (a hook)

@@ -1,0 +1,1 @@
+"""One module per folder of cases; each registers handlers."""

@@ -1,0 +1,1 @@
+"""Metrics whose published definition differs from torchmetrics'. One class per protocol."""
