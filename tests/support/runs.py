@@ -18,6 +18,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from zoo.callbacks import Checkpoints
 
+PATIENCE = 240  # seconds
+
 KillPoint = Literal["mid-epoch", "last batch", "epoch end", "inside a pass"]
 Build = Callable[[Path], tuple[L.LightningModule, L.LightningDataModule]]
 
@@ -40,6 +42,8 @@ class Run:
     resume: bool = False
     ranks: int = 1
     every_n_steps: int | None = 1
+    monitor: str = "val/accuracy"
+    find_unused: bool = False
     probe: Callable[[L.Trainer, L.LightningModule], dict[str, Any]] | None = None
 
     @property
@@ -71,8 +75,10 @@ class Killer(L.Callback):
 
             pl_module.data_pass = killed
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.point == "mid-epoch" and trainer.current_epoch == 1 and batch_idx == 3:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.point == "mid-epoch" and trainer.current_epoch == 1 and batch_idx == trainer.num_training_batches // 2:
             die()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
@@ -101,7 +107,7 @@ def _train(run: Run, rank: int, port: int, results: Any) -> None:
                 "NODE_RANK": "0",
                 "LOCAL_RANK": str(rank),
             }
-            strategy = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+            strategy = DDPStrategy(process_group_backend="gloo", find_unused_parameters=run.find_unused)
         L.seed_everything(7, verbose=False)
         model, data = run.build(run.folder.parent / "data")
         data.num_workers = run.workers
@@ -118,7 +124,7 @@ def _train(run: Run, rank: int, port: int, results: Any) -> None:
             num_sanity_val_steps=0,
             callbacks=[
                 *([Killer(run.kill)] if run.kill else []),
-                Checkpoints(monitor="val/accuracy", every_n_steps=run.every_n_steps),
+                Checkpoints(monitor=run.monitor, every_n_steps=run.every_n_steps),
             ],
         )
         trainer.fit(model, data, ckpt_path=run.last if run.resume else None, weights_only=run.resume or None)
@@ -140,13 +146,14 @@ def train(run: Run) -> list[dict[str, Any]]:
     ranks = [context.Process(target=_train, args=(run, rank, port, results)) for rank in range(run.ranks)]
     for process in ranks:
         process.start()
+    # Results are fetched before the processes are joined: one that is not fetched keeps its process alive.
+    found = {} if run.kill else dict(results.get(timeout=PATIENCE) for _ in ranks)
     for process in ranks:
-        process.join(timeout=240)
+        process.join(timeout=PATIENCE)
         assert not process.is_alive(), "a rank hangs"
     if run.kill:
         assert [process.exitcode for process in ranks] == [-signal.SIGKILL] * run.ranks, "the run was not killed"
         return []
-    found = dict(results.get(timeout=10) for _ in ranks)
     for value in found.values():
         assert isinstance(value, dict), value
     return [found[rank] for rank in range(run.ranks)]
@@ -182,6 +189,9 @@ def uncut_and_resumed(run: Run, kill: KillPoint, workers: int) -> list[str]:
         train(whole)
     train(replace(cut, kill=kill))
     assert cut.last.exists(), "killed before its first checkpoint"
-    assert torch.load(cut.last, weights_only=True)["global_step"] < torch.load(whole.last, weights_only=True)["global_step"]
+    assert (
+        torch.load(cut.last, weights_only=True)["global_step"]
+        < torch.load(whole.last, weights_only=True)["global_step"]
+    )
     train(replace(cut, resume=True))
     return differences(state_of(whole.last), state_of(cut.last))

@@ -89,7 +89,7 @@ class ShaSpecClassifier(AVClassificationModule):
         """
         complete = present.all(0)
         aligned = torch.where(complete[:, None], shared, shared.detach()[:1])
-        return mean_over_ranks(self.losses.align(aligned) * len(complete), complete.sum().clamp(min=1))
+        return mean_over_ranks(self.losses.align(aligned) * len(complete), complete.sum())
 
     def _domain(self, specific: Tensor, present: Tensor) -> Tensor:
         """Domain classification of specific features; absent modalities get a target that cross-entropy ignores."""

@@ -1,0 +1,97 @@
+"""What every method that classifies from an image and a sound promises."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import zoo
+from tests.support.avmnist import one_batch
+from zoo.models import catalogue
+
+NAMES = [name for name, entry in catalogue.entries().items() if entry.facts["task"] == "av_classification"]
+SINGLE = {"unimodal_classifier"}  # looks at one modality
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    return one_batch(tmp_path_factory.mktemp("avmnist") / "data")
+
+
+def made(name: str):
+    torch.manual_seed(0)
+    return zoo.create_model(name, drop_rate=0.0)
+
+
+def loss_of(model, batch) -> torch.Tensor:
+    return model.training_step(batch, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gives_logits_for_every_class(name, batch):
+    logits = made(name).eval()(batch)
+    assert logits.shape == (len(batch["label"]), 10)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_learns(name, batch):
+    model = made(name)
+    loss_of(model, batch).backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_what_stands_in_an_absent_modality_does_not_matter(name, modality, batch):
+    model = made(name).eval()
+    absent = copy.deepcopy(batch)
+    absent["present"][modality][:] = False
+    noisy = copy.deepcopy(absent)
+    noisy["modalities"][modality].fill_(float("nan"))
+    for use in (model, lambda b: loss_of(model, b)):
+        assert use(noisy).isfinite().all()
+        assert torch.equal(use(absent), use(noisy))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - SINGLE))
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_a_present_modality_matters(name, modality, batch):
+    model = made(name).eval()
+    absent = copy.deepcopy(batch)
+    absent["present"][modality][:] = False
+    assert not torch.allclose(model(batch), model(absent))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_do_not_influence_each_other(name, batch):
+    model = made(name).eval()
+    mixed = copy.deepcopy(batch)
+    mixed["present"]["audio"][::2] = False
+    together = model(mixed)
+    alone = torch.cat([model(_row(mixed, row)) for row in range(len(mixed["label"]))])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def _row(batch, row):
+    def cut(value):
+        if isinstance(value, dict):
+            return {key: cut(item) for key, item in value.items()}
+        return value if isinstance(value, int) else value[row : row + 1]
+
+    return cut(batch)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bf16_step_agrees_with_float32(name, batch):
+    model = made(name)
+    exact = loss_of(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = loss_of(model, batch)
+    rounded.backward()
+    assert rounded.item() == pytest.approx(exact.item(), rel=0.02)
+    assert all(p.grad.isfinite().all() for p in model.parameters())

@@ -1,0 +1,37 @@
+"""Runs on generated AV-MNIST, importable by the processes that tests start."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from datamodules.avmnist import AVMNIST
+from zoo.methods.shaspec.module import ShaSpecClassifier
+
+
+def _data(root: Path | None, batch_size: int) -> AVMNIST:
+    return AVMNIST(root=root, demo=60, batch_size=batch_size, audio_share=0.4)
+
+
+def shaspec(data: Path | None) -> tuple[ShaSpecClassifier, AVMNIST]:
+    """A small ShaSpec on 60 pairs, most of them without sound."""
+    return ShaSpecClassifier(dim=16), _data(data, batch_size=8)
+
+
+def without_dropout(data: Path, batch_size: int = 16) -> tuple[ShaSpecClassifier, AVMNIST]:
+    """What ranks can share exactly. Plain gradient descent: Adam blows rounding up where gradients are near zero."""
+    optimizer = partial(torch.optim.SGD, lr=0.05)
+    return ShaSpecClassifier(dim=16, drop_rate=0.0, optimizer=optimizer), _data(data, batch_size)
+
+
+def half_batch(data: Path) -> tuple[ShaSpecClassifier, AVMNIST]:
+    return without_dropout(data, batch_size=8)
+
+
+def one_batch(data: Path) -> dict:
+    """The first validation batch of a demo in `data`."""
+    module = _data(data, batch_size=8)
+    module.prepare_data()
+    return next(iter(module.val_dataloader()))
