@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -122,6 +123,7 @@ class AVClassificationModule(ZooModule):
             folder = _folder(self)
             write_table(rows, "accuracy", folder / "accuracy")
             _write_samples(self._pictured[:PICTURED], folder / "samples.png")
+            rank_zero_info(f"Accuracy per set of available modalities: {folder}/accuracy.png; samples: samples.png")
         self._pictured = []
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -149,10 +151,11 @@ def _write_samples(samples: list[tuple[Tensor, int, str, dict[str, int]]], path:
 
     columns = 6
     rows = -(-len(samples) // columns)
-    figure = Figure(figsize=(2 * columns, 2.7 * rows), layout="constrained")
+    figure = Figure(figsize=(2 * columns, 2.9 * rows), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12)
     for place, (image, label, name, said) in enumerate(samples, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(image[0], cmap="gray", vmin=0, vmax=1)
+        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_title(f"{name}\nclass {label}", fontsize=8)
         lines = "\n".join(f"{subset}: {guess}{'' if guess == label else ' ✗'}" for subset, guess in said.items())
         axes.set_xlabel(lines, fontsize=8)
