@@ -61,7 +61,9 @@ def test_equals_librosa_for_silent_faint_and_clipped_clips(mfcc):
     waves += [wave(4000, 1, loudness) for loudness in (1e-4, 1e-2, 30.0)]
     faded = wave(9000, 2)
     faded[4000:] = 0  # later frames lie under the floor
-    waves.append(faded)
+    clicks = np.zeros(3 * (5 * 512 + 511), np.float32)
+    clicks[-3] = 0.5  # louder in the frame after the clip's last one
+    waves += [faded, clicks, wave(18_000, 3)]
     assert_equals_librosa(mfcc(*batch(waves)), waves)
 
 
