@@ -1,0 +1,26 @@
+"""`zoo losses [--kind KIND]`: the losses, which recipes put into slots of their kind."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from losses import registry
+from losses.kinds import KINDS
+from zoo.tools.text import table
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.add_argument("--kind", metavar="KIND", help=f"only those of one kind: {', '.join(KINDS)}")
+    parser.set_defaults(run=run)
+
+
+def run(args: Namespace) -> None:
+    rows = [
+        (name, registry.kind_of(name), registry.catalogue.entry(name).facts.get("summary", ""))
+        for name in registry.names(args.kind)
+    ]
+    print(table(("loss", "kind", "summary"), rows))
+    print("\nA loss fits every slot of its kind; kinds are called with")
+    for kind, signature in KINDS.items():
+        if args.kind in (None, kind):
+            print(f"  {kind} {signature}")
