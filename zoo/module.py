@@ -51,6 +51,7 @@ class ZooModule(L.LightningModule):
         self._finite = FiniteWatch()
         self._passes: dict[str, Pass] = {}
         self._manual_steps = 0
+        self._accumulate = 1
 
     # -- where training stands --------------------------------------------------------------------------------------
 
@@ -183,8 +184,9 @@ class ZooModule(L.LightningModule):
             accumulate: batches per step; the last window of an epoch may be shorter.
             gradient_clip_val: largest gradient norm over the parameters of each optimizer.
         """
+        self._accumulate = accumulate
         self.manual_backward(loss / accumulate)
-        if not self.at_step_boundary(accumulate):
+        if not self.at_step_boundary():
             return
         for number, optimizer in enumerate(self._optimizer_list()):
             if only is None or number in only:
@@ -198,13 +200,12 @@ class ZooModule(L.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
-    def at_step_boundary(self, accumulate: int | None = None) -> bool:
+    def at_step_boundary(self) -> bool:
         """Whether the running batch ends with an optimizer step. Checkpoints are written only then."""
         if self.automatic_optimization:
             return not self.trainer.fit_loop._should_accumulate()
-        accumulate = self._accumulate = accumulate or getattr(self, "_accumulate", 1)
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return batches % accumulate == 0 or self.trainer.is_last_batch
+        return batches % self._accumulate == 0 or self.trainer.is_last_batch
 
     # -- Lightning's hooks ------------------------------------------------------------------------------------------
     # A method that overrides one of these calls super() first.
@@ -238,6 +239,11 @@ class ZooModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            # Evaluation has no use for what losses remember of training samples.
+            own, saved = self.state_dict().keys(), checkpoint["state_dict"]
+            for key in [key for key in saved if key.startswith("losses.") and key not in own]:
+                del saved[key]
         kept = checkpoint.get("zoo", {})
         self._manual_steps = kept.get("manual_steps", 0)
         for name, done in kept.get("passes", {}).items():

@@ -3,7 +3,7 @@ memory, a queue, passes at a step boundary and at an epoch's end, two stages, tw
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +42,11 @@ class Toy(ZooModule):
     """Agreement of two views."""
 
     task = "toy"
-    slots = {
+    slots: ClassVar = {
         "task": Slot("classification", "toy_remembering", settings={"momentum": 0.6}),
         "align": Slot("alignment", "ring_l1", weight={"ramp": [0.0, 0.1], "steps": 8}),
     }
-    stage_options = {"train_scale": True}
+    stage_options: ClassVar = {"train_scale": True}
 
     def __init__(
         self,
@@ -58,7 +58,8 @@ class Toy(ZooModule):
         losses: dict[str, Any] | None = None,
         stages: list[dict[str, Any]] | None = None,
     ) -> None:
-        super().__init__(losses, stages or [{"name": "warmup", "until_epoch": 1, "train_scale": False}, {"name": "all"}])
+        warmup = {"name": "warmup", "until_epoch": 1, "train_scale": False}
+        super().__init__(losses, stages or [warmup, {"name": "all"}])
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.accumulate, self.optimizer = accumulate, optimizer

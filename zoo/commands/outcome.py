@@ -18,6 +18,10 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # `zoo show … | head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except ZooError as error:
         if os.environ.get("ZOO_DEBUG") == "1":
             raise

@@ -51,7 +51,7 @@ class ShaSpecClassifier(AVClassificationModule):
     def __init__(
         self,
         num_classes: int = 10,
-        dim: int = 64,
+        dim: int = 128,
         drop_rate: float = 0.25,
         optimizer: OptimizerCallable | None = None,
         losses: dict[str, Any] | None = None,
