@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import lightning.pytorch as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from datamodules.loading import BatchOrder, KeyedDataset, Loader, OnBadFile, Source
 from zoo.core.distributed import rank, world_size
 from zoo.core.errors import DataError, RecipeError
+from zoo.core.names import unknown
 from zoo.core.randomness import global_seed
+
+log = logging.getLogger("lightning.pytorch")
 
 Split = Literal["train", "val", "test", "predict"]
 
@@ -56,11 +60,16 @@ class ZooDataModule(L.LightningDataModule):
             raise RecipeError(f"data.batch_size is {batch_size}; it must be at least 1.")
         if demo is not None and demo < 1:
             raise RecipeError(f"data.demo is {demo}; it must be at least 1, or absent for real data.")
+        if num_workers < 0:
+            raise RecipeError(f"data.num_workers is {num_workers}; it must be at least 0.")
+        if on_bad_file not in get_args(OnBadFile):
+            raise unknown("value of data.on_bad_file", on_bad_file, get_args(OnBadFile))
         base = Path(os.environ.get("ZOO_DATA") or "data")
         default = base / "demo" / f"{self.name}-{demo}" if demo else base / self.folder
         self.root = Path(root).expanduser() if root is not None else default
         self.batch_size, self.num_workers, self.demo, self.on_bad_file = batch_size, num_workers, demo, on_bad_file
         self.replaced: Counter[str] = Counter()
+        self._sources: dict[Split, Source] = {}
 
     # -- to be implemented ------------------------------------------------------------------------------------------
 
@@ -82,7 +91,13 @@ class ZooDataModule(L.LightningDataModule):
 
     def num_samples(self, split: Split) -> int:
         """Samples of one split, over all ranks."""
-        return len(self.source(split))
+        return len(self._source(split))
+
+    def _source(self, split: Split) -> Source:
+        """Made once: passes over the data ask for it again and again."""
+        if split not in self._sources:
+            self._sources[split] = self.source(split)
+        return self._sources[split]
 
     def prepare_data(self) -> None:
         self._check_task()
@@ -131,7 +146,12 @@ class ZooDataModule(L.LightningDataModule):
 
     def loader(self, split: Split, shuffle: bool = False, augment: bool = False) -> Loader:
         seed = global_seed()
-        dataset = KeyedDataset(self.source(split), augment, self.on_bad_file, seed)
+        dataset = KeyedDataset(self._source(split), augment, self.on_bad_file, seed)
+        if 0 < len(dataset) < world_size():  # on all ranks alike: one that raised alone would leave the others waiting
+            raise DataError(
+                f"{type(self).__name__}: the split {split} has {len(dataset)} samples for {world_size()} processes; "
+                "each needs at least one."
+            )
         order = BatchOrder(len(dataset), self.batch_size, shuffle, seed, rank(), world_size())
         return Loader(dataset, order, self.num_workers, self._position if shuffle else None, self._note_replaced)
 
@@ -146,13 +166,15 @@ class ZooDataModule(L.LightningDataModule):
     def _note_replaced(self, problems: list[str]) -> None:
         for problem in problems:
             if problem not in self.replaced:
-                rank_zero_warn(f"{problem} Another sample takes its place.")
+                # Each rank for itself: they read different files.
+                warnings.warn(f"{problem} Another sample takes its place.", stacklevel=2)
             self.replaced[problem] += 1
 
     def teardown(self, stage: str) -> None:
         if self.replaced:
-            rank_zero_info(
-                f"{self.replaced.total()} times a sample was replaced because its file could not be read "
+            where = f"rank {rank()}: " if world_size() > 1 else ""
+            log.info(
+                f"{where}{self.replaced.total()} times a sample was replaced because its file could not be read "
                 f"({len(self.replaced)} different files)."
             )
 
@@ -166,19 +188,19 @@ def make_demo(datamodule: type[ZooDataModule], root: Path, samples: int) -> bool
     Raises:
         DataError: if `root` holds anything else.
     """
-    wanted = {"data_module": datamodule.name, "samples": samples}
+    wanted = json.dumps({"data_module": datamodule.name, "samples": samples})
     record = root / DEMO_RECORD
     if record.is_file():
-        if json.loads(record.read_text()) == wanted:
+        if record.read_text() == wanted:
             return False
         raise DataError(f"{root} holds another demo ({record.read_text().strip()}). Delete it or name another root.")
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         raise DataError(f"{root} is not empty and holds no demo data. Name another folder for the demo.")
     unfinished = root.with_name(f"{root.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     datamodule.write_demo(unfinished, samples)
-    (unfinished / DEMO_RECORD).write_text(json.dumps(wanted))
+    (unfinished / DEMO_RECORD).write_text(wanted)
     if root.exists():
         root.rmdir()
     unfinished.rename(root)

@@ -6,7 +6,6 @@ an epoch again when they are resumed. These do neither.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -17,8 +16,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.batch import collate
 from zoo.core.errors import DataError, ZooError
 from zoo.core.randomness import numpy_generator, torch_generator
-
-log = logging.getLogger(__name__)
 
 OnBadFile = Literal["stop", "skip"]
 Sample = dict[str, Any]
@@ -169,11 +166,23 @@ class Loader:
     def __iter__(self) -> Iterator[Sample]:
         for fetched in self._loader:
             if isinstance(fetched, ZooError):
-                raise fetched
+                try:
+                    raise fetched
+                finally:
+                    del fetched  # else error and frame hold each other, and workers are ended only after a timeout
             batch, problems = fetched
             if problems:
                 self._on_replaced(problems)
             yield batch
+
+    @property
+    def _iterator(self) -> Any:
+        """Where Lightning looks for workers that it must end when a run is over."""
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self._loader._iterator = iterator
 
     def state_dict(self) -> dict[str, int]:
         epoch, batches = self._position() if self._position else (self.sampler.epoch, 0)

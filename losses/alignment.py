@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses.registry import register
@@ -9,9 +10,10 @@ from losses.registry import register
 
 @register("ring_l1", kind="alignment")
 def ring_l1(features: Tensor) -> Tensor:
-    """Pull each modality's features to the next one's, the last one's to the first's (ShaSpec, distribution alignment).
+    """Mean absolute difference of each modality to the next, the last to the first, summed over the ring.
 
-    Both sides of every difference get gradients. With two modalities the one pair counts twice, as the ring has it.
+    ShaSpec's distribution alignment. Both sides of every difference get gradients. With two modalities the one pair
+    counts twice, as the ring has it.
 
     Args:
         features: float [M, B, ...].
@@ -19,4 +21,5 @@ def ring_l1(features: Tensor) -> Tensor:
     Returns:
         Scalar: sum over the ring of mean absolute differences.
     """
-    return (features - features.roll(-1, dims=0)).abs().flatten(1).mean(1).sum()
+    difference = F.l1_loss(features, features.roll(-1, dims=0), reduction="none")  # float32 also under autocast
+    return difference.flatten(1).mean(1).sum()

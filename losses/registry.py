@@ -6,7 +6,6 @@ is asked for.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -45,12 +44,14 @@ def register(name: str, *, kind: str) -> Callable[[T], T]:
         raise unknown("kind of loss", kind, KINDS)
 
     def decorate(loss: T) -> T:
-        if name in _registered and _registered[name][1].__qualname__ != loss.__qualname__:
-            raise RecipeError(f"The name {name!r} is taken by the loss {_registered[name][1].__qualname__}.")
+        target = f"{loss.__module__}:{loss.__qualname__}"
+        known = catalogue.entries().get(name)
+        facts = known.facts if known else {}
+        if facts and known.target != target:  # a plug-in that was not imported yet has no facts
+            raise RecipeError(f"The name {name!r} is taken by the loss {known.target}; give yours another.")
         _registered[name] = (kind, loss)
-        if name not in catalogue.entries():
-            facts = {"kind": kind, "summary": (inspect.getdoc(loss) or "").partition("\n")[0]}
-            catalogue.add(Entry(name, f"{loss.__module__}:{loss.__qualname__}", facts))
+        summary = (inspect.getdoc(loss) or "").partition("\n")[0].removesuffix(".")
+        catalogue.add(Entry(name, target, {**facts, "kind": kind, "summary": summary}))
         return loss
 
     return decorate
@@ -80,7 +81,6 @@ def find(name: str) -> tuple[str, Callable[..., Any]]:
     return _registered[name]
 
 
-@functools.cache
 def settings(name: str) -> dict[str, inspect.Parameter]:
     """The settings that a recipe may give to the loss called `name`: keyword, parameter."""
     _, loss = find(name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,24 +30,24 @@ class Weight:
     """A slot's weight: a number, or `{ramp: [first, last], steps: N}` (or `epochs: N`), linear, then constant."""
 
     def __init__(self, spec: float | Mapping[str, Any]) -> None:
-        if not isinstance(spec, Mapping):
-            try:
+        self.unit, self.length = "steps", 0
+        try:
+            if isinstance(spec, Mapping):
+                (self.unit,) = spec.keys() - {"ramp"}
+                self.first, self.last = map(float, spec["ramp"])
+                self.length = int(spec[self.unit])
+            else:
                 self.first = self.last = float(spec)
-            except (TypeError, ValueError):
-                raise RecipeError(f"{spec!r} is no weight; give a number.") from None
-            self.unit, self.length = "steps", 0
-            return
-        units = {"steps", "epochs"} & set(spec)
-        if set(spec) - {"ramp", "steps", "epochs"} or len(units) != 1 or len(spec.get("ramp", ())) != 2:
-            raise RecipeError(f"{dict(spec)} is no weight; give a number or {{ramp: [first, last], steps: N}}.")
-        (self.unit,) = units
-        self.first, self.last = map(float, spec["ramp"])
-        self.length = int(spec[self.unit])
+            valid = self.unit in ("steps", "epochs") and self.length >= 0 and math.isfinite(self.first + self.last)
+        except (KeyError, TypeError, ValueError):
+            valid = False
+        if not valid:
+            schedule = " or {ramp: [first, last], steps: N}" if isinstance(spec, Mapping) else ""
+            raise RecipeError(f"{spec!r} is no weight; give a number{schedule}.")
 
     def at(self, step: int, epoch: int) -> float:
         now = step if self.unit == "steps" else epoch
-        share = min(now / self.length, 1.0) if self.length > 0 else 1.0
-        return self.first + share * (self.last - self.first)
+        return self.last if now >= self.length else self.first + now / self.length * (self.last - self.first)
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,16 @@ def _typed(name: str, path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"{path}.{key} is not a setting of the loss {name!r}. "
                 + (did_you_mean(key, accepted) if accepted else "It has none beside name and weight.")
             )
+        wanted = hints.get(key, Any)
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument(f"--{key}", type=hints.get(key, Any))
+        parser.add_argument(f"--{key}", type=wanted)
         try:
             typed[key] = parser.parse_object({key: value})[key]
+            fits = value is not None or wanted is Any or type(None) in typing.get_args(wanted)
         except ArgumentError:
-            wanted = inspect.formatannotation(hints[key])
-            raise RecipeError(f"{path}.{key} must be {wanted}, not {value!r}.") from None
+            fits = False
+        if not fits:
+            raise RecipeError(f"{path}.{key} must be {inspect.formatannotation(wanted)}, not {value!r}.")
     missing = [k for k, p in accepted.items() if p.default is inspect.Parameter.empty and k not in typed]
     if missing:
         raise RecipeError(f"{path}: the loss {name!r} needs {', '.join(missing)}.")
@@ -129,7 +133,7 @@ def resolve(
     if not isinstance(override, Mapping):
         raise RecipeError(f"{path}.{slot} must be a mapping such as {{name: {default.name}}}, not {override!r}.")
     settings = dict(override)
-    name = settings.pop("name", default.name)
+    name = str(settings.pop("name", default.name))
     weight = settings.pop("weight", default.weight)
     if name == default.name:
         settings = {**(default.settings or {}), **settings}

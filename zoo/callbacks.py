@@ -76,21 +76,30 @@ class Checkpoints(Checkpoint):
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._inherited, self.folder / "best.ckpt")
 
-    def _is_best(self, trainer: L.Trainer) -> bool:
-        if self.monitor is None:
-            return False
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A mistyped monitor is told before the first epoch, not after it."""
+        if self.monitor is not None and self.monitor.startswith("val/"):
+            self._check_monitor(trainer)
+
+    def _check_monitor(self, trainer: L.Trainer) -> None:
         if self.monitor not in trainer.callback_metrics:
-            if trainer.enable_validation and not any(name.startswith("val/") for name in trainer.callback_metrics):
-                return False  # no validation yet (check_val_every_n_epoch)
             raise RecipeError(
                 f"The monitor {self.monitor!r} of Checkpoints is not logged. "
                 + did_you_mean(self.monitor, trainer.callback_metrics)
             )
-        score = float(trainer.callback_metrics[self.monitor])  # sync: once per epoch
-        if math.isnan(score):
+
+    def _is_best(self, trainer: L.Trainer) -> bool:
+        if self.monitor is None:
             return False
+        validated = any(name.startswith("val/") for name in trainer.callback_metrics)
+        if self.monitor not in trainer.callback_metrics and trainer.enable_validation and not validated:
+            return False  # no validation yet (check_val_every_n_epoch)
+        self._check_monitor(trainer)
+        score = float(trainer.callback_metrics[self.monitor])  # sync: once per epoch
         sign = 1 if self.mode == "max" else -1
-        better = self.best_score is None or sign * score > sign * self.best_score
+        better = not math.isnan(score) and (self.best_score is None or sign * score > sign * self.best_score)
+        # Ranks may hold other values (a training loss): one that saved alone would wait for the others for ever.
+        better, score = trainer.strategy.broadcast((better, score))
         if better:
             self.best_score = score
         return better

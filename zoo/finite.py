@@ -6,7 +6,7 @@ long arrived. The ids of step t are kept until then, and no checkpoint is writte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,10 +31,13 @@ class FiniteWatch:
     """Watches the loss terms of a run."""
 
     def __init__(self) -> None:
-        self._pending: _Pending | None = None
+        self._pending: list[_Pending] = []
 
     def watch(self, terms: Mapping[str, Tensor], step: int, ids: Sequence[str]) -> None:
-        """Remember whether each term (any shape) is finite. A collective on several ranks, not awaited here."""
+        """Remember whether each term (any shape) is finite.
+
+        A collective on several ranks, not awaited here; all have the same terms.
+        """
         bad = torch.stack([~torch.isfinite(term.detach()).all() for term in terms.values()]).float()[None]
         work, flags = None, bad
         if world_size() > 1:
@@ -49,29 +52,51 @@ class FiniteWatch:
             flags = host.copy_(flags, non_blocking=True)
             arrived = torch.cuda.Event()
             arrived.record()
-        self._pending = _Pending(list(terms), flags, arrived, work, step, ids)
+        self._pending.append(_Pending(list(terms), flags, arrived, work, step, ids))
 
     def check(self) -> None:
-        """Read what was remembered last.
+        """Read what was remembered since the last time.
 
         Raises:
             NonFiniteLossError: naming slots, step and sample ids, on every rank alike.
         """
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        if pending.work is not None:
-            pending.work.wait()
-        if pending.arrived is not None:
-            pending.arrived.synchronize()  # sync: waits for the previous step's forward alone
-        if not pending.flags.any():
-            return
-        self._pending = pending  # a checkpoint asked for while the error travels up must not be written either
-        ids = gather_objects(list(pending.ids))
-        bad_ranks = [rank for rank, row in enumerate(pending.flags.tolist()) if any(row)]
-        slots = [slot for slot, bad in zip(pending.slots, pending.flags.any(0).tolist(), strict=True) if bad]
-        samples = ", ".join(str(name) for rank in bad_ranks for name in ids[rank])
+        pending, self._pending = self._pending, []
+        for watched in pending:
+            if watched.work is not None:
+                watched.work.wait()
+            if watched.arrived is not None:
+                watched.arrived.synchronize()  # sync: waits for the previous step's forward alone
+            if watched.flags.any():
+                self._pending = [watched]  # nor is a checkpoint written while the error travels up
+                raise _error(watched)
+
+
+def _error(watched: _Pending) -> NonFiniteLossError:
+    ids = gather_objects(list(watched.ids))
+    bad_ranks = [rank for rank, row in enumerate(watched.flags.tolist()) if any(row)]
+    slots = [slot for slot, bad in zip(watched.slots, watched.flags.any(0).tolist(), strict=True) if bad]
+    samples = ", ".join(str(name) for rank in bad_ranks for name in ids[rank])
+    return NonFiniteLossError(
+        f"The loss {' and '.join(slots)} became NaN or infinite at step {watched.step}, samples {samples}. "
+        "Nothing was saved since. Look at these samples, or lower the learning rate."
+    )
+
+
+def check_weights(parameters: Iterable[tuple[str, Tensor]], step: int) -> None:
+    """Before weights are saved: the gradient of a finite loss may be NaN or infinite.
+
+    Args:
+        parameters: names and values.
+        step: how many optimizer steps were done.
+
+    Raises:
+        NonFiniteLossError: naming the first parameter that is not finite.
+    """
+    names, values = zip(*parameters, strict=True)
+    finite = torch.stack([torch.isfinite(value.detach()).all() for value in values]).tolist()  # sync: once per save
+    if not all(finite):
         raise NonFiniteLossError(
-            f"The loss {' and '.join(slots)} became NaN or infinite at step {pending.step}, samples {samples}. "
-            "Nothing was saved since. Look at these samples, or lower the learning rate."
+            f"The weights {names[finite.index(False)]} became NaN or infinite by step {step}, though the loss was "
+            "finite: its gradient was not. The last checkpoint is from before. Clip gradients, or lower the learning "
+            "rate."
         )

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from losses.slots import LossSlots, Slot
-from zoo.core.distributed import gather_rows, rank
+from zoo.core.distributed import gather_rows, rank, world_size
 from zoo.core.randomness import Key, global_seed, isolated, seed_globals
-from zoo.finite import FiniteWatch
+from zoo.finite import FiniteWatch, check_weights
 from zoo.passes import Pass, evaluating
 from zoo.stages import Stage, Stages
 
@@ -52,13 +52,14 @@ class ZooModule(L.LightningModule):
         self._passes: dict[str, Pass] = {}
         self._manual_steps = 0
         self._accumulate = 1
+        self._clip: float | None = None
 
     # -- where training stands --------------------------------------------------------------------------------------
 
     @property
     def batches_begun(self) -> int:
-        """Training batches begun so far over all epochs, without the one that runs; 0 outside of training."""
-        return self.trainer.fit_loop.total_batch_idx if self._trainer is not None else 0
+        """Training batches begun so far over all epochs, without the one that runs."""
+        return max(self.trainer.fit_loop.total_batch_idx, 0) if self._trainer is not None else 0
 
     @property
     def steps_done(self) -> int:
@@ -85,7 +86,7 @@ class ZooModule(L.LightningModule):
         """Weigh and sum loss terms, log each under its slot's name, and watch that they stay finite.
 
         Args:
-            terms: scalar per slot.
+            terms: scalar per slot; the same slots on all ranks.
             batch: the batch they were computed on; its `id` is named if a term is not finite.
 
         Returns:
@@ -115,7 +116,9 @@ class ZooModule(L.LightningModule):
     def _run_due_passes(self, epochs_done: int) -> None:
         for due in self._passes.values():
             if due.is_due(self.steps_done, epochs_done):
-                with isolated(global_seed(), "pass", due.name, self.steps_done, epochs_done), evaluating(self):
+                key = (global_seed(), "pass", due.name, self.steps_done, epochs_done)
+                # Gradients are on, as before a batch: validation would have switched them off.
+                with isolated(*key), evaluating(self), torch.enable_grad():
                     due.run()
                 due.mark(self.steps_done, epochs_done)
 
@@ -131,20 +134,23 @@ class ZooModule(L.LightningModule):
             augment: whether samples are augmented, by the rule of (seed, epoch, index).
 
         Returns:
-            Each tensor for the whole split, [N, …] in the data set's order, equal on all ranks.
+            Each tensor for the whole split, [N, …] in the data set's order, equal on all ranks. With `on_bad_file:
+            skip`, what takes a sample's place stands in its row.
         """
         loader = self.trainer.datamodule.pass_loader(split, augment, epoch=self.current_epoch)
+        precision = self.trainer.precision_plugin
         found: dict[str, list[Tensor]] = {}
-        indices = []
-        with isolated(global_seed(), "data_pass", split, self.batches_begun), evaluating(self):
+        with isolated(global_seed(), "data_pass", split, self.steps_done), evaluating(self):
             for batch in loader:
-                batch = self.trainer.strategy.batch_to_device(batch)
-                with self.trainer.precision_plugin.forward_context():
+                batch = self.trainer.strategy.batch_to_device(precision.convert_input(batch))
+                with precision.forward_context():
                     result = function(batch)
-                indices.append(batch["index"])
                 for key, value in result.items():
                     found.setdefault(key, []).append(value)
-        order = gather_rows(torch.cat(indices)).argsort()
+        # Rank r has read every world-th sample from the r-th on. By place, not by `index`: what replaces the sample of
+        # a bad file stands in its row.
+        size, world = len(loader.dataset), world_size()
+        order = torch.cat([torch.arange(first, size, world) for first in range(world)]).argsort().to(self.device)
         return {key: gather_rows(torch.cat(values))[order] for key, values in found.items()}
 
     # -- optimizers -------------------------------------------------------------------------------------------------
@@ -184,14 +190,12 @@ class ZooModule(L.LightningModule):
             accumulate: batches per step; the last window of an epoch may be shorter.
             gradient_clip_val: largest gradient norm over the parameters of each optimizer.
         """
-        self._accumulate = accumulate
+        self._accumulate, self._clip = accumulate, gradient_clip_val
         self.manual_backward(loss / accumulate)
         if not self.at_step_boundary():
             return
         for number, optimizer in enumerate(self._optimizer_list()):
             if only is None or number in only:
-                if gradient_clip_val is not None:
-                    self.clip_gradients(optimizer, gradient_clip_val, "norm")
                 optimizer.step()
             optimizer.zero_grad()
         self._manual_steps += 1
@@ -221,6 +225,10 @@ class ZooModule(L.LightningModule):
         self._run_due_passes(self.trainer.fit_loop.epoch_progress.current.processed)
         seed_globals(global_seed(), "batch", rank(), self.batches_begun)
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self._clip is not None:  # here float16 gradients are no longer scaled
+            self.clip_gradients(optimizer, self._clip, "norm")
+
     def on_validation_start(self) -> None:
         loop = self.trainer.fit_loop
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
@@ -233,6 +241,7 @@ class ZooModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._finite.check()
+        check_weights(self.named_parameters(), self.steps_done)
         checkpoint["zoo"] = {
             "manual_steps": self._manual_steps,
             "passes": {name: entry.done for name, entry in self._passes.items()},

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from zoo.core.errors import RecipeError
+
 
 @dataclass
 class Pass:
@@ -26,6 +28,8 @@ class Pass:
     def __post_init__(self) -> None:
         if (self.every_steps is None) == (self.every_epochs is None):
             raise ValueError(f"pass {self.name!r} needs every_steps or every_epochs")
+        if (period := self.every_steps or self.every_epochs or 0) < 1:
+            raise RecipeError(f"The pass {self.name!r} cannot run every {period} steps or epochs; give at least 1.")
 
     def _now(self, steps: int, epochs: int) -> int:
         if self.every_steps is not None:

@@ -19,7 +19,7 @@ from zoo.core.names import did_you_mean
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage; `until_*` are the first epoch or optimizer step that no longer belong to it.
+    """One stage; `until_*` is the first epoch or optimizer step that no longer belongs to it.
 
     A stage's options are read like a mapping: `stage["train_backbone"]`.
     """
@@ -41,19 +41,23 @@ class Stages:
         options: what a stage may set, with defaults.
 
     Raises:
-        RecipeError: unknown option, a stage without end before the last one, or ends that do not increase.
+        RecipeError: unknown option, a stage before the last one without an end or with two, ends that do not increase.
     """
 
     def __init__(self, specs: Sequence[Mapping[str, Any]] | None, options: Mapping[str, Any]) -> None:
         self._stages = [self._stage(number, spec, options) for number, spec in enumerate(specs or [{"name": "train"}])]
         for number, stage in enumerate(self._stages):
-            last, ends = number == len(self._stages) - 1, stage.until_epoch is not None or stage.until_step is not None
-            if not last and not ends:
-                raise RecipeError(
-                    f"stages.{number} ({stage.name}) needs until_epoch or until_step: another follows it."
-                )
-            if last and ends:
-                raise RecipeError(f"stages.{number} ({stage.name}) is the last one and lasts until training ends.")
+            where = f"stages.{number} ({stage.name})"
+            ends = [end for end in (stage.until_epoch, stage.until_step) if end is not None]
+            if number == len(self._stages) - 1:
+                if ends:
+                    raise RecipeError(f"{where} is the last one and lasts until training ends.")
+            elif not ends:
+                raise RecipeError(f"{where} needs until_epoch or until_step: another follows it.")
+            elif len(ends) > 1:
+                raise RecipeError(f"{where} has until_epoch and until_step; give one of them.")
+            elif not isinstance(ends[0], int) or ends[0] < 1:
+                raise RecipeError(f"{where} ends at {ends[0]!r}; give a whole number, at least 1.")
         for unit in ("until_epoch", "until_step"):
             ends = [value for stage in self._stages if (value := getattr(stage, unit)) is not None]
             if ends != sorted(set(ends)):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from zoo.core.names import unknown
@@ -17,7 +16,7 @@ class Entry:
 
     Attributes:
         name: under which recipes and users ask for it.
-        target: "package.module:attribute" that holds it.
+        target: "package.module:attribute" that holds it, or "package.module".
         facts: what is known of it without importing it.
     """
 
@@ -26,8 +25,7 @@ class Entry:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> Any:
-        module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return EntryPoint(self.name, self.target, group="").load()
 
 
 class Catalogue:

@@ -5,11 +5,12 @@ Every function is a collective: all ranks must call it, in the same order. Rank 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather as _all_gather_with_grad
-from torch.distributed.nn.functional import all_reduce as _all_reduce_with_grad
+from torch.autograd import Function
 
 
 def world_size() -> int:
@@ -21,17 +22,28 @@ def rank() -> int:
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Sum of `x` over ranks, without gradient."""
+    """Sum of `x` over ranks, without gradient; bool is counted, as int64."""
+    x = x.detach().long() if x.dtype == torch.bool else x.detach()
     if world_size() == 1:
-        return x.detach()
-    total = x.detach().clone()
+        return x
+    total = x.clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
 
 
+class _Sum(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return sum_over_ranks(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_over_ranks(gradient)
+
+
 def sum_over_ranks_with_grad(x: Tensor) -> Tensor:
     """Sum of `x` over ranks; the gradient of every rank's use reaches every rank's `x`."""
-    return x if world_size() == 1 else _all_reduce_with_grad(x)
+    return x if world_size() == 1 else _Sum.apply(x)
 
 
 def mean_over_ranks(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -39,17 +51,18 @@ def mean_over_ranks(numerator: Tensor, denominator: Tensor) -> Tensor:
 
     Args:
         numerator: this rank's sum, any shape.
-        denominator: this rank's count, broadcastable to it.
+        denominator: this rank's count (not negative, any dtype), broadcastable to it; may be 0.
 
     Returns:
-        Sum of numerators over sum of denominators. DDP averages gradients over ranks; the returned value's gradient is
-        scaled by the world size to undo that, its value is not.
+        Sum of numerators over sum of denominators; where these are 0 on all ranks, the sum of numerators. DDP averages
+        gradients over ranks; the returned value's gradient is scaled by the world size to undo that, its value is not.
     """
+    count = sum_over_ranks(denominator)
+    count = torch.where(count > 0, count, 1)
     if world_size() == 1:
-        return numerator / denominator
+        return numerator / count
     total = sum_over_ranks(numerator)
-    count = sum_over_ranks(denominator.to(numerator.dtype))
-    local = numerator * (world_size() / count)
+    local = numerator * world_size() / count
     # Value of the global mean, gradient of the local share.
     return local + (total / count - local).detach()
 
@@ -58,37 +71,40 @@ def _row_counts(rows: Tensor) -> list[int]:
     counts = torch.zeros(world_size(), dtype=torch.long, device=rows.device)
     counts[rank()] = rows.shape[0]
     dist.all_reduce(counts)
-    return counts.tolist()
+    return counts.tolist()  # sync: shapes are known to the host
 
 
-def _pad_rows(rows: Tensor, to: int) -> Tensor:
-    if rows.shape[0] == to:
-        return rows.contiguous()
-    padding = rows.new_zeros(to - rows.shape[0], *rows.shape[1:])
-    return torch.cat([rows, padding])
+def _gathered(rows: Tensor, counts: list[int]) -> Tensor:
+    padding = rows.new_zeros(max(counts) - rows.shape[0], *rows.shape[1:])
+    padded = torch.cat([rows, padding]).contiguous()
+    blocks = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(blocks, padded)
+    return torch.cat([block[:n] for block, n in zip(blocks, counts, strict=True)])
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenate `rows` [N_rank, …] of all ranks in rank order, without gradient; the N may differ.
+    """Concatenate `rows` [N_rank, …] of all ranks in rank order, without gradient; the N may differ, also be 0.
 
     One host synchronisation for the counts.
     """
-    if world_size() == 1:
-        return rows.detach()
-    counts = _row_counts(rows)
-    padded = _pad_rows(rows.detach(), max(counts))
-    gathered = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(gathered, padded)
-    return torch.cat([block[:n] for block, n in zip(gathered, counts, strict=True)])
+    return rows.detach() if world_size() == 1 else _gathered(rows.detach(), _row_counts(rows))
+
+
+class _GatherRows(Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        counts = _row_counts(rows)
+        ctx.own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
+        return _gathered(rows, counts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_over_ranks(gradient)[ctx.own]
 
 
 def gather_rows_with_grad(rows: Tensor) -> Tensor:
     """Like :func:`gather_rows`, but gradients of all ranks' uses flow back to each row (summed over ranks)."""
-    if world_size() == 1:
-        return rows
-    counts = _row_counts(rows)
-    gathered = _all_gather_with_grad(_pad_rows(rows, max(counts)))
-    return torch.cat([block[:n] for block, n in zip(gathered, counts, strict=True)])
+    return rows if world_size() == 1 else _GatherRows.apply(rows)
 
 
 def gather_objects(value: object) -> list[object]:

@@ -7,6 +7,7 @@ worker process, on any rank, before and after a cut.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import random
 from collections.abc import Iterator
@@ -25,8 +26,12 @@ def global_seed() -> int:
 
 def derive(*key: Key) -> int:
     """A 63-bit seed from a key of integers and strings; equal keys give equal seeds on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    parts = (
+        b"str:" + part.encode("unicode_escape") if isinstance(part, str) else b"int:%d" % operator.index(part)
+        for part in key
+    )
+    # Escaped text cannot hold the separator, so that no two keys look alike.
+    return int.from_bytes(hashlib.blake2b(b"\x1f".join(parts), digest_size=8).digest(), "big") >> 1
 
 
 def torch_generator(*key: Key) -> torch.Generator:

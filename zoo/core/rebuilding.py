@@ -332,10 +332,12 @@ _HARMFUL_BUILTINS = frozenset(
 )
 _PLAIN_OBJECTS = frozenset(
     [
-        *("argparse.Namespace", "types.SimpleNamespace", "functools.partial", "builtins.range", "builtins.slice"),
+        *("argparse.Namespace", "types.SimpleNamespace", "functools.partial"),
+        *("builtins.range", "builtins.xrange", "builtins.slice"),
         *("datetime.date", "datetime.datetime", "datetime.timedelta", "decimal.Decimal", "uuid.UUID"),
-        *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows", "Pure")),
-        *("torch.device", "numpy.dtype"),
+        *(f"pathlib.{kind}Path" for kind in ("Posix", "Windows", "PurePosix", "PureWindows")),
+        *(f"pathlib._local.{kind}Path" for kind in ("Posix", "Windows", "PurePosix", "PureWindows")),  # Python 3.13's
+        *("torch.device", "torch.serialization._get_layout", "numpy.dtype"),
     ]
 )
 

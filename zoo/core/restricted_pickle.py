@@ -151,8 +151,6 @@ class Interpreter:
                 if self._persistent is None:
                     raise BrokenFile("refers to objects that are not in it.")
                 stack.append(self._persistent(stack.pop()))
-            case "DUP":
-                stack.append(stack[-1])
             case "POP":
                 stack.pop()
             case "POP_MARK":
@@ -160,7 +158,9 @@ class Interpreter:
             case "PROTO" | "FRAME" | "STOP":
                 pass
             case _:
-                raise BrokenFile(f"uses a pickle instruction that no checkpoint needs ({opcode}).")
+                raise BrokenFile(
+                    f"is no file of a kind that is read here, or uses what no such file needs (pickle's {opcode})."
+                )
 
     def _since_mark(self) -> list[Any]:
         items, self._stack = self._stack, self._outer.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def evaluate_over_subsets(
     Args:
         modalities: names, in the order of the rows of what `predict` takes.
         present: bool [B] per modality: which samples have it at all.
-        predict: bool [M, B] (available modalities) to predictions [B, …]; it should close over encodings that were
-            computed once.
+        predict: bool [M, B] (available modalities, perhaps none of a sample) to predictions [B, …]; it should close
+            over encodings that were computed once.
 
     Yields:
         The set's name, the predictions [B, …], and bool [B]: which samples have all modalities of the set.
@@ -67,7 +68,7 @@ class SubsetMetrics(nn.Module):
 
 
 def write_table(rows: dict[str, float], metric: str, path: Path) -> None:
-    """Write a value per set of modalities as `path`.csv and as a chart, `path`.png."""
+    """Write a value per set of modalities, in [0, 1] or NaN, as `path`.csv and as a chart, `path`.png."""
     with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["available", metric])
@@ -75,10 +76,10 @@ def write_table(rows: dict[str, float], metric: str, path: Path) -> None:
 
     from matplotlib.figure import Figure  # not at import time: training needs no plots
 
-    figure = Figure(figsize=(6, 0.8 + 0.4 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(6, 1.2 + 0.4 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    bars = axes.barh(list(rows), list(rows.values()), color="#4477aa")
-    axes.bar_label(bars, [f"{value:.1%}" for value in rows.values()], padding=3)
+    bars = axes.barh(list(rows), [0.0 if math.isnan(value) else value for value in rows.values()], color="#4477aa")
+    axes.bar_label(bars, ["no samples" if math.isnan(value) else f"{value:.1%}" for value in rows.values()], padding=3)
     axes.set(xlim=(0, 1.12), xlabel=metric, ylabel="available modalities")
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)

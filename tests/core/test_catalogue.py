@@ -1,0 +1,86 @@
+"""Catalogues: packaged entries and plug-ins' entry points, known without importing either."""
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from zoo.core import catalogue as module
+from zoo.core.catalogue import Catalogue, Entry
+from zoo.core.errors import UnknownNameError
+
+
+@pytest.fixture
+def plug_ins(tmp_path, monkeypatch):
+    """Two installed plug-ins; importing `zoo_plug_in` leaves a trace in `sys.modules`."""
+    (tmp_path / "zoo_plug_in.py").write_text("class Outer:\n    inner = 7\n\nthing = object()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "zoo_plug_in", raising=False)
+    points = [
+        EntryPoint("theirs", "zoo_plug_in:thing", "zoo.tests"),
+        EntryPoint("nested", "zoo_plug_in:Outer.inner", "zoo.tests"),
+        EntryPoint("whole", "zoo_plug_in", "zoo.tests"),
+        EntryPoint("ours", "zoo_plug_in:thing", "zoo.tests"),
+    ]
+    monkeypatch.setattr(module, "entry_points", lambda group: [p for p in points if p.group == group])
+    yield
+    sys.modules.pop("zoo_plug_in", None)
+
+
+def catalogue(*entries: Entry) -> Catalogue:
+    return Catalogue("thing", "zoo.tests", lambda: {entry.name: entry for entry in entries})
+
+
+OURS = Entry("ours", "math:pi", {"summary": "a number"})
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_plug_ins_are_listed_without_being_imported():
+    assert list(catalogue(OURS).entries()) == ["nested", "ours", "theirs", "whole"]
+    assert "zoo_plug_in" not in sys.modules
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_a_plug_in_is_imported_when_it_is_asked_for():
+    listed = catalogue()
+    assert listed.entry("theirs").load() is sys.modules["zoo_plug_in"].thing
+    assert listed.entry("nested").load() == 7
+    assert listed.entry("whole").load() is sys.modules["zoo_plug_in"]
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_our_own_entry_wins_over_a_plug_in_of_its_name():
+    assert catalogue(OURS).entry("ours").load() == 3.141592653589793
+    assert "zoo_plug_in" not in sys.modules
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_plug_ins_of_another_group_are_not_seen():
+    assert list(Catalogue("other", "zoo.others", dict).entries()) == []
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_an_unknown_name_offers_packaged_and_plugged_in_ones():
+    with pytest.raises(UnknownNameError, match=r"'thiers' is not a known thing. Did you mean theirs"):
+        catalogue(OURS).entry("thiers")
+
+
+def test_an_added_entry_is_listed_in_order_and_found():
+    listed = catalogue(OURS)
+    listed.add(Entry("a_users", "math:e"))
+    assert list(listed.entries()) == ["a_users", "ours"]
+    assert listed.entry("a_users").load() == 2.718281828459045
+
+
+def test_packaged_entries_are_read_once():
+    calls = []
+
+    def packaged():
+        calls.append(0)
+        return {"ours": OURS}
+
+    listed = Catalogue("thing", "zoo.tests", packaged)
+    listed.entries()
+    listed.entry("ours")
+    listed.add(Entry("x", "math:e"))
+    assert calls == [0]
