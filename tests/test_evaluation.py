@@ -7,6 +7,7 @@ import torch
 from tests.support.runs import Run, train
 from tests.toy.build import toy
 from tests.toy.method import Toy
+from zoo.checkpoints import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,15 @@ def test_a_checkpoint_with_a_loss_that_remembers_is_evaluated(trained):
     trainer = L.Trainer(accelerator="cpu", logger=False, use_distributed_sampler=False, enable_progress_bar=False)
     (found,) = trainer.validate(model, data, ckpt_path=run.last, weights_only=True, verbose=False)
     assert found["val/accuracy"] == pytest.approx(metrics["val/accuracy"])
+
+
+def test_its_weights_start_another_run_without_what_the_loss_remembered(trained):
+    run, _ = trained
+    model = Toy(losses={"task": {"name": "cross_entropy"}})
+    report = load_weights(model, run.last)
+    saved = torch.load(run.last, weights_only=True)["state_dict"]
+    assert torch.equal(model.head.weight, saved["head.weight"])
+    assert report.dropped == ("losses.task.memory.values", "losses.task.memory.seen")
 
 
 def test_a_checkpoint_is_loaded_without_a_trainer(trained):
