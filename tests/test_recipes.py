@@ -9,7 +9,11 @@ import pytest
 from zoo.cli import main
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-NAMES = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
+NAMES = sorted(
+    str(path.relative_to(RECIPES).with_suffix(""))
+    for path in RECIPES.rglob("*.yaml")
+    if path.parent.name != "benchmarks"
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
-"""Encoders of a 28×28 digit and of a spoken digit, shared by all methods that run on AV-MNIST."""
+"""Encoders of a 28×28 digit and of a spoken digit's MFCCs, shared by all methods that run on AV-MNIST."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-
-from zoo.networks.mfcc import MFCC
 
 
 class ImageEncoder(nn.Module):
@@ -35,7 +33,7 @@ class ImageEncoder(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """MFCC front end (20 coefficients × 20 frames), two convolutions, then a linear layer. No BatchNorm.
+    """Two convolutions over 20 coefficients × 20 frames, then a linear layer. No BatchNorm.
 
     Args:
         dim: width of the output, D.
@@ -44,7 +42,6 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, dim: int, drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.front_end = MFCC()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1),
             nn.GroupNorm(4, 32),
@@ -59,7 +56,6 @@ class AudioEncoder(nn.Module):
             nn.Linear(32 * 5 * 5, dim),
         )
 
-    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Float [B, T] in [-1, 1], lengths int64 [B] in samples, to [B, D]."""
-        # Coefficients are of the order of 100 (the first) and 10 (the others).
-        return self.layers(self.front_end(waveform, lengths) / 50)
+    def forward(self, mfcc: Tensor) -> Tensor:
+        """Float [B, 1, 20, 20], as :class:`zoo.networks.mfcc.MFCC` gives them, to [B, D]."""
+        return self.layers(mfcc / 50)  # the first coefficient is of the order of 100, the others of 10

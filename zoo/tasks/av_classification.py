@@ -20,6 +20,7 @@ from zoo.core.randomness import python_generator
 from zoo.metrics.subsets import SubsetMetrics, evaluate_over_subsets, write_table
 from zoo.module import Batch, ZooModule
 from zoo.networks.availability import draw_availability
+from zoo.networks.mfcc import MFCC
 
 PICTURED = 12  # samples in the picture that a test writes
 
@@ -42,6 +43,7 @@ class AVClassificationModule(ZooModule):
         super().__init__(losses)
         self.optimizer = optimizer
         self.num_classes = num_classes
+        self.front_end = MFCC()
 
         def accuracy() -> MulticlassAccuracy:
             return MulticlassAccuracy(num_classes, average="micro")
@@ -52,8 +54,8 @@ class AVClassificationModule(ZooModule):
 
     # -- a method's own -----------------------------------------------------------------------------------------------
 
-    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> Tensor:
-        """Modalities by name, absent entries zero, to features [M, …, B, D]."""
+    def encode(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What :meth:`inputs` gives, to features [M, …, B, D]."""
         raise NotImplementedError
 
     def classify(self, features: Tensor, available: Tensor) -> Tensor:
@@ -63,13 +65,17 @@ class AVClassificationModule(ZooModule):
     # -- shared -------------------------------------------------------------------------------------------------------
 
     def inputs(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """The modalities with absent entries overwritten by zero (they may hold NaN), and bool [M, B]: present."""
+        """What the encoders see, and which modalities are present.
+
+        Absent entries, which may hold NaN, are overwritten by zeros first.
+
+        Returns:
+            `image` [B, 1, 28, 28] in [0, 1] and `audio` as MFCCs [B, 1, 20, 20]; bool [M, B].
+        """
         present = torch.stack([batch["present"][name] for name in self.modalities])
-        cleaned = {}
-        for name, there in zip(self.modalities, present, strict=True):
-            values = batch["modalities"][name]
-            cleaned[name] = torch.where(there.view(-1, *[1] * (values.ndim - 1)), values, 0.0)
-        return cleaned, present
+        image = torch.where(batch["present"]["image"][:, None, None, None], batch["modalities"]["image"], 0.0)
+        waveform = torch.where(batch["present"]["audio"][:, None], batch["modalities"]["audio"], 0.0)
+        return {"image": image, "audio": self.front_end(waveform, batch["lengths"]["audio"])}, present
 
     def drawn(self, present: Tensor) -> Tensor:
         """Bool [M, B]: the present modalities that this training step may use; one draw per batch, equal on all ranks.
@@ -85,7 +91,7 @@ class AVClassificationModule(ZooModule):
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, C] from the modalities that are present."""
         cleaned, present = self.inputs(batch)
-        return self.classify(self.encode(cleaned, batch["lengths"]), present)
+        return self.classify(self.encode(cleaned), present)
 
     def configure_optimizers(self) -> Any:
         # SMIL's settings for AV-MNIST; the papers that use its protocol give none.
@@ -93,7 +99,7 @@ class AVClassificationModule(ZooModule):
 
     def _predictions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         cleaned, _ = self.inputs(batch)
-        features = self.encode(cleaned, batch["lengths"])
+        features = self.encode(cleaned)
         sweep = evaluate_over_subsets(self.modalities, batch["present"], lambda a: self.classify(features, a))
         return {name: (logits, complete) for name, logits, complete in sweep}
 

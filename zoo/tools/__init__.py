@@ -23,6 +23,7 @@ VERBS = {
     "losses": "losses and their kinds",
     "data": "data modules: list, demo, check",
     "import": "a published checkpoint as one of this project's",
+    "benchmark": "methods × settings × seeds: records and tables",
 }
 
 

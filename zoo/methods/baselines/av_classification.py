@@ -49,9 +49,8 @@ class UnimodalClassifier(AVClassificationModule):
         self.encoder = (ImageEncoder if modality == "image" else AudioEncoder)(dim, drop_rate)
         self.head = _head(dim, dim, num_classes, drop_rate)
 
-    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> Tensor:
-        extra = (lengths["audio"],) if self.modality == "audio" else ()
-        return self.encoder(inputs[self.modality], *extra)[None]
+    def encode(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self.encoder(inputs[self.modality])[None]
 
     def classify(self, features: Tensor, available: Tensor) -> Tensor:
         there = available[self.modalities.index(self.modality)]
@@ -91,8 +90,8 @@ class LateFusionClassifier(AVClassificationModule):
         self.image, self.audio = ImageEncoder(dim, drop_rate), AudioEncoder(dim, drop_rate)
         self.head = _head(2 * dim, dim, num_classes, drop_rate)
 
-    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack([self.image(inputs["image"]), self.audio(inputs["audio"], lengths["audio"])])
+    def encode(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([self.image(inputs["image"]), self.audio(inputs["audio"])])
 
     def classify(self, features: Tensor, available: Tensor) -> Tensor:
         filled = torch.where(available[..., None], features, 0.0)
@@ -101,6 +100,6 @@ class LateFusionClassifier(AVClassificationModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         cleaned, present = self.inputs(batch)
         available = self.drawn(present) if self.modality_dropout else present
-        logits = self.classify(self.encode(cleaned, batch["lengths"]), available)
+        logits = self.classify(self.encode(cleaned), available)
         task = self.losses.task(logits, batch["label"], index=batch["index"], epoch=self.current_epoch)
         return self.total({"task": task}, batch)

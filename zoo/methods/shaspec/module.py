@@ -60,9 +60,9 @@ class ShaSpecClassifier(AVClassificationModule):
         self.save_hyperparameters()
         self.network = ShaSpecNet(num_classes, dim, drop_rate)
 
-    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Shared and specific features, [M, 2, B, D]."""
-        return torch.stack(self.network.encode(inputs, lengths), dim=1)
+        return torch.stack(self.network.encode(inputs), dim=1)
 
     def classify(self, features: Tensor, available: Tensor) -> Tensor:
         shared, specific = features.unbind(1)
@@ -70,7 +70,7 @@ class ShaSpecClassifier(AVClassificationModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         cleaned, present = self.inputs(batch)
-        features = self.encode(cleaned, batch["lengths"])
+        features = self.encode(cleaned)
         shared, specific = features.unbind(1)
         logits = self.classify(features, self.drawn(present))
         return self.total(

@@ -38,11 +38,10 @@ class ShaSpecNet(nn.Module):
             nn.Linear(len(encoders) * dim, dim), nn.ReLU(), nn.Dropout(drop_rate), nn.Linear(dim, num_classes)
         )
 
-    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Shared and specific features, each [M, B, D], in the order image, audio."""
-        arguments = {"image": (inputs["image"],), "audio": (inputs["audio"], lengths["audio"])}
-        shared = torch.stack([self.shared(project(*arguments[name])) for name, project in self.projections.items()])
-        specific = torch.stack([encode(*arguments[name]) for name, encode in self.specific.items()])
+        shared = torch.stack([self.shared(project(inputs[name])) for name, project in self.projections.items()])
+        specific = torch.stack([encode(inputs[name]) for name, encode in self.specific.items()])
         return shared, specific
 
     def fuse(self, shared: Tensor, specific: Tensor, available: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Benchmarks: methods × settings × seeds, one record per run, tables beside the published numbers."""
