@@ -12,11 +12,11 @@ from zoo.methods.shaspec.module import ShaSpecClassifier
 
 
 def _data(root: Path | None, batch_size: int) -> AVMNIST:
-    return AVMNIST(root=root, demo=60, batch_size=batch_size, audio_share=0.4)
+    return AVMNIST(root=root, demo=70, batch_size=batch_size, audio_share=0.4)
 
 
 def shaspec(data: Path | None) -> tuple[ShaSpecClassifier, AVMNIST]:
-    """A small ShaSpec on 60 pairs, most of them without sound."""
+    """A small ShaSpec on 70 pairs, most of them without sound; a prime number of them is for validation."""
     return ShaSpecClassifier(dim=16), _data(data, batch_size=8)
 
 
