@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from datamodules.base import DEMO_RECORD, Split, ZooDataModule
 from datamodules.idx import read_idx
 from datamodules.loading import Loader, Sample
+from datamodules.wav import refuse_cut
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.extras import require
 from zoo.core.names import unknown
@@ -139,14 +139,7 @@ def read_recording(path: Path) -> Tensor:
     """
     soundfile = require("soundfile", "audio")
     try:
-        with open(path, "rb") as file:
-            header, size = file.read(12), path.stat().st_size
-        if len(header) < 12 or (header[:4], header[8:]) != (b"RIFF", b"WAVE"):
-            raise DataError(f"{path} is not a WAV file.")
-        # libsndfile reads what is left of a cut file without a word.
-        announced = struct.unpack("<I", header[4:8])[0] + 8
-        if announced > size:
-            raise DataError(f"{path} is cut: {size:,} of {announced:,} bytes are there. Download it again.")
+        refuse_cut(path)
         with soundfile.SoundFile(path) as sound:
             if sound.samplerate != SAMPLE_RATE or sound.channels != 1:
                 raise DataError(
@@ -269,12 +262,15 @@ class AVMNIST(ZooDataModule):
         audio_share: share of the training samples whose audio is available, in [0, 1]: a subset fixed by the run's
             seed, spread evenly over digits and speakers; a smaller share is part of a larger one. Validation and test
             samples have both modalities.
+        download: bring the files that are missing under `root` or not the published ones, about 30 MB, before reading;
+            nothing with `demo`.
         **base: see :class:`~datamodules.base.ZooDataModule`.
     """
 
     name: ClassVar[str] = "avmnist"
     task: ClassVar[str] = "av_classification"
     num_classes: ClassVar[int] = DIGITS
+    downloadable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -282,6 +278,7 @@ class AVMNIST(ZooDataModule):
         pairing: Pairing = "paper",
         split: Splitting = "train_val_test",
         audio_share: float = 1.0,
+        download: bool = False,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -291,8 +288,16 @@ class AVMNIST(ZooDataModule):
             raise unknown("split", split, get_args(Splitting))
         if not 0 <= audio_share <= 1:
             raise RecipeError(f"data.audio_share is {audio_share}; it is a share, from 0 to 1.")
-        self.pairing, self.split, self.audio_share = pairing, split, audio_share
+        self.pairing, self.split, self.audio_share, self.download = pairing, split, audio_share, download
         self._sources: dict[tuple[Split, int], AVMNISTSource] = {}
+
+    def prepare_data(self) -> None:
+        if self.download and not self.demo:
+            self._check_task()
+            from datamodules.avmnist_download import download
+
+            download(self.root)
+        super().prepare_data()
 
     def val_dataloader(self) -> Loader | list[Loader]:
         return [] if self.split == "smil" else super().val_dataloader()
@@ -308,7 +313,8 @@ class AVMNIST(ZooDataModule):
         if missing := list(missing_files(self.root, pairs)):
             raise DataError(
                 f"AVMNIST: {len(missing):,} of {len(pairs) + 4:,} files are missing under {self.root} (first: "
-                f"{missing[0].relative_to(self.root)}). `zoo data check {self.name} {self.root}` lists all."
+                f"{missing[0].relative_to(self.root)}). `zoo data check {self.name} {self.root}` lists all, "
+                "--data.download=true brings them."
             )
         if self.split == "smil":
             pairs = [replace(pair, part="train") if pair.part == "val" else pair for pair in pairs]

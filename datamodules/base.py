@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -39,13 +40,14 @@ class ZooDataModule(L.LightningDataModule):
         batch_size: samples per step and device.
         num_workers: reading processes. The order and the content of batches do not depend on it.
         demo: write this many samples of generated data in the data set's layout, and use them.
-        on_bad_file: "stop" ends training with an error that names the file; "skip" puts another sample in its place
-            and reports how many.
+        on_bad_file: "stop" ends the run with an error that names the file; "skip" puts another sample in its place in
+            training, leaves it out of evaluations (which would count the other one twice), and reports how many.
     """
 
     name: ClassVar[str]  # as registered
     folder: ClassVar[str] = ""  # of the download, below the folder that holds all data sets
     task: ClassVar[str]
+    downloadable: ClassVar[bool] = False  # whether it takes the argument `download`
 
     def __init__(
         self,
@@ -104,9 +106,10 @@ class ZooDataModule(L.LightningDataModule):
         if self.demo:
             make_demo(type(self), self.root, self.demo)
         elif not self.root.is_dir():
+            download = "have it downloaded with --data.download=true, " if self.downloadable else ""
             raise DataError(
                 f"{type(self).__name__}: the folder {self.root} does not exist. Name the data set's folder with "
-                "--data.root or ZOO_DATA, or try generated data with --data.demo=200."
+                f"--data.root or ZOO_DATA, {download}or try generated data with --data.demo=200."
             )
 
     def setup(self, stage: str) -> None:
@@ -122,7 +125,7 @@ class ZooDataModule(L.LightningDataModule):
             )
 
     def train_dataloader(self) -> Loader:
-        return self.loader("train", shuffle=True, augment=True)
+        return self.loader("train", shuffle=True, augment=True, replace=True)
 
     def val_dataloader(self) -> Loader:
         return self.loader("val")
@@ -140,20 +143,22 @@ class ZooDataModule(L.LightningDataModule):
             split: which split.
             augment: whether samples are augmented, by the rule of (seed, `epoch`, index).
         """
-        loader = self.loader(split, augment=augment)
+        loader = self.loader(split, augment=augment, replace=True)
         loader.sampler.set_epoch(epoch)
         return loader
 
-    def loader(self, split: Split, shuffle: bool = False, augment: bool = False) -> Loader:
+    def loader(self, split: Split, shuffle: bool = False, augment: bool = False, replace: bool = False) -> Loader:
+        """Args: replace: whether another sample takes the place of one that cannot be read; else it is left out."""
         seed = global_seed()
-        dataset = KeyedDataset(self._source(split), augment, self.on_bad_file, seed)
+        dataset = KeyedDataset(self._source(split), augment, self.on_bad_file, seed, replace)
         if 0 < len(dataset) < world_size():  # on all ranks alike: one that raised alone would leave the others waiting
             raise DataError(
                 f"{type(self).__name__}: the split {split} has {len(dataset)} samples for {world_size()} processes; "
                 "each needs at least one."
             )
         order = BatchOrder(len(dataset), self.batch_size, shuffle, seed, rank(), world_size())
-        return Loader(dataset, order, self.num_workers, self._position if shuffle else None, self._note_replaced)
+        note = partial(self._note_bad, what="Another sample takes its place." if replace else "It is left out.")
+        return Loader(dataset, order, self.num_workers, self._position if shuffle else None, note)
 
     def _position(self) -> tuple[int, int]:
         """(epoch, batches done in it) of the running training, as the trainer's own counters say."""
@@ -163,19 +168,19 @@ class ZooDataModule(L.LightningDataModule):
             return epochs_done, 0
         return epochs_done, loop.epoch_loop.batch_progress.current.ready
 
-    def _note_replaced(self, problems: list[str]) -> None:
+    def _note_bad(self, problems: list[str], what: str) -> None:
         for problem in problems:
             if problem not in self.replaced:
                 # Each rank for itself: they read different files.
-                warnings.warn(f"{problem} Another sample takes its place.", stacklevel=2)
+                warnings.warn(f"{problem} {what}", stacklevel=2)
             self.replaced[problem] += 1
 
     def teardown(self, stage: str) -> None:
         if self.replaced:
             where = f"rank {rank()}: " if world_size() > 1 else ""
             log.info(
-                f"{where}{self.replaced.total()} times a sample was replaced because its file could not be read "
-                f"({len(self.replaced)} different files)."
+                f"{where}{self.replaced.total()} times a sample was replaced or left out because its file could not be "
+                f"read ({len(self.replaced)} different files)."
             )
 
 

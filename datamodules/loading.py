@@ -6,6 +6,7 @@ an epoch again when they are resumed. These do neither.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -43,17 +44,19 @@ class KeyedDataset(Dataset):
         augment: whether samples are augmented.
         on_bad_file: "stop" raises; "skip" puts another sample in its place, chosen by a rule of (seed, epoch, index).
         seed: the run's seed.
+        replace: whether "skip" does so; else it leaves the sample out.
     """
 
     attempts = 20
 
-    def __init__(self, source: Source, augment: bool, on_bad_file: OnBadFile, seed: int) -> None:
+    def __init__(self, source: Source, augment: bool, on_bad_file: OnBadFile, seed: int, replace: bool = True) -> None:
         self.source, self.augment, self.on_bad_file, self.seed = source, augment, on_bad_file, seed
+        self.replace = replace
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Sample, list[str]] | ZooError:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Sample | None, list[str]] | ZooError:
         epoch, index = key
         substitutes = numpy_generator(self.seed, "substitute", epoch, index)
         problems: list[str] = []
@@ -65,21 +68,32 @@ class KeyedDataset(Dataset):
                 if self.on_bad_file == "stop":
                     return error  # returned, not raised: a worker would wrap it in its own traceback
                 problems.append(str(error))
+                if not self.replace:
+                    return None, problems
             except ZooError as error:
                 return error
             index = int(substitutes.integers(len(self)))
         return DataError(f"{self.attempts} samples in a row could not be read; the last: {problems[-1]}")
 
 
-def _collate(items: Sequence[tuple[Sample, list[str]] | ZooError]) -> tuple[Sample, list[str]] | ZooError:
+def _collate(
+    items: Sequence[tuple[Sample | None, list[str]] | ZooError],
+) -> tuple[Sample | None, list[str]] | ZooError:
+    """A batch, `None` if all its samples were left out; and what was wrong with files."""
     for item in items:
         if isinstance(item, ZooError):
             return item
     try:
-        batch = collate([sample for sample, _ in items])
+        samples = [sample for sample, _ in items if sample is not None]
+        batch = collate(samples) if samples else None
     except ZooError as error:
         return error
     return batch, [problem for _, problems in items for problem in problems]
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """A terminal sends Ctrl-C to all processes; the training process says when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class BatchOrder(Sampler):
@@ -156,6 +170,7 @@ class Loader:
             batch_sampler=order,
             num_workers=num_workers,
             collate_fn=_collate,
+            worker_init_fn=_ignore_interrupts,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
         )
@@ -173,7 +188,8 @@ class Loader:
             batch, problems = fetched
             if problems:
                 self._on_replaced(problems)
-            yield batch
+            if batch is not None:
+                yield batch
 
     @property
     def _iterator(self) -> Any:

@@ -1,7 +1,8 @@
 """The registry of losses: by name, by kind; and the slots of a method, in which a recipe may put another one.
 
 Importing this module imports no torch, nor any loss: facts stand in `losses.yaml`, a loss's module is imported when it
-is asked for.
+is asked for. Third parties add losses by entry points of the group `zoo.losses` (`name = "package.module:attribute"`)
+and a `losses.yaml` like this project's beside the module.
 """
 
 from __future__ import annotations
@@ -11,22 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from losses.kinds import KINDS
-from zoo.core.catalogue import Catalogue, Entry
+from zoo.core.catalogue import Catalogue, Entry, Facts, read_facts
 from zoo.core.errors import RecipeError
 from zoo.core.names import unknown
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 
+def _read(path: Path) -> Facts:
+    facts = read_facts(path)
+    for name, fact in facts.items():
+        if fact.get("kind") not in KINDS:
+            raise RecipeError(f"{path}: {name}: {unknown('kind of loss', str(fact.get('kind')), KINDS)}")
+    return facts
+
+
 def _packaged() -> dict[str, Entry]:
-    facts = yaml.safe_load((Path(__file__).parent / "losses.yaml").read_text(encoding="utf-8"))
+    facts = _read(Path(__file__).with_name("losses.yaml"))
     return {name: Entry(name, fact["target"], fact) for name, fact in facts.items()}
 
 
-catalogue = Catalogue("loss", "zoo.losses", _packaged)
+catalogue = Catalogue("loss", "zoo.losses", _packaged, "losses.yaml", _read)
 _registered: dict[str, tuple[str, Callable[..., Any]]] = {}
 
 
@@ -47,7 +54,7 @@ def register(name: str, *, kind: str) -> Callable[[T], T]:
         target = f"{loss.__module__}:{loss.__qualname__}"
         known = catalogue.entries().get(name)
         facts = known.facts if known else {}
-        if facts and known.target != target:  # a plug-in that was not imported yet has no facts
+        if known and not known.plug_in and known.target != target:  # an entry point may name the module alone
             raise RecipeError(f"The name {name!r} is taken by the loss {known.target}; give yours another.")
         _registered[name] = (kind, loss)
         summary = (inspect.getdoc(loss) or "").partition("\n")[0].removesuffix(".")
@@ -58,12 +65,12 @@ def register(name: str, *, kind: str) -> Callable[[T], T]:
 
 
 def names(kind: str | None = None) -> list[str]:
-    """Names of all losses, or of those of one kind. Imports nothing but plug-ins without facts."""
+    """Names of all losses, or of those of one kind; a plug-in's without facts is of none until it is imported."""
     if kind is None:
         return list(catalogue.entries())
     if kind not in KINDS:
         raise unknown("kind of loss", kind, KINDS)
-    return [name for name in catalogue.entries() if kind_of(name) == kind]
+    return [name for name, entry in catalogue.entries().items() if entry.facts.get("kind") == kind]
 
 
 def kind_of(name: str) -> str:

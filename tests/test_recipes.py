@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from zoo.cli import main
 
@@ -17,15 +18,17 @@ NAMES = sorted(
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    return tmp_path_factory.mktemp("data") / "demo"
+def demos(tmp_path_factory):
+    """Holds a demo for each data module."""
+    return tmp_path_factory.mktemp("data")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_recipe_runs_every_verb(name, demo, tmp_path, monkeypatch):
+def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(RECIPES / f"{name}.yaml")
-    small = [f"--data.root={demo}", "--data.demo=60"]
+    data = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["data"]["class_path"]
+    small = [f"--data.root={demos / data}", "--data.demo=60"]
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
     main(["test", "-c", recipe, *small, "--ckpt_path=best"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])

@@ -79,11 +79,10 @@ def create_model(name: str, *, checkpoint: str | Path | None = None, **init_args
 def __getattr__(name: str) -> Any:
     """The classes of the methods, by class name."""
     if name[:1].isupper():
-        from zoo.models import catalogue
+        from zoo.models import catalogue, named
 
-        by_class = {entry.target.partition(":")[2]: entry for entry in catalogue.entries().values()}
-        if name in by_class:
-            return by_class[name].load()
+        if entry := named(catalogue, name):
+            return entry.load()
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 

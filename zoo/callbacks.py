@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
@@ -12,7 +13,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from zoo.core.errors import RecipeError
+from zoo.core.errors import CheckpointError, RecipeError
 from zoo.core.names import did_you_mean
 
 
@@ -38,7 +39,7 @@ class Checkpoints(Checkpoint):
         self.monitor, self.mode, self.every_n_steps = monitor, mode, every_n_steps
         self.best_score: float | None = None
         self.folder: Path | None = None
-        self._step_saved = 0
+        self.last_step: int | None = None  # optimizer steps in the last.ckpt that this run has written
         self._inherited: Path | None = None
 
     @property
@@ -54,16 +55,15 @@ class Checkpoints(Checkpoint):
         if not self.every_n_steps or trainer.is_last_batch or not pl_module.at_step_boundary():
             return
         steps = pl_module.steps_done
-        if steps % self.every_n_steps == 0 and steps != self._step_saved:
-            self._save(trainer, "last.ckpt")
-            self._step_saved = steps
+        if steps % self.every_n_steps == 0 and steps != self.last_step:
+            self.save_last(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:
             return
         if self._is_best(trainer):
             self._save(trainer, "best.ckpt")  # first: a run killed in between repeats the epoch and finds it again
-        self._save(trainer, "last.ckpt")
+        self.save_last(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run in a new folder takes the best checkpoint so far with it."""
@@ -104,17 +104,35 @@ class Checkpoints(Checkpoint):
             self.best_score = score
         return better
 
+    def save_last(self, trainer: L.Trainer) -> None:
+        """Write `last.ckpt`. Only between two optimizer steps; on all ranks."""
+        self._save(trainer, "last.ckpt")
+        self.last_step = trainer.lightning_module.steps_done
+
     def _save(self, trainer: L.Trainer, name: str) -> None:
         unfinished = self.folder / f".{name}.unfinished"
-        trainer.save_checkpoint(unfinished, weights_only=False)
-        if trainer.is_global_zero:
-            os.replace(unfinished, self.folder / name)
+        try:
+            trainer.save_checkpoint(unfinished, weights_only=False)
+            if trainer.is_global_zero:
+                os.replace(unfinished, self.folder / name)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{self.folder / name} could not be written: {error.strerror or error}. "
+                "What was saved before is whole: mend that and resume."
+            ) from error
         trainer.strategy.barrier("checkpoint renamed")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"monitor": self.monitor, "best_score": self.best_score, "best_model_path": self.best_model_path}
+        return {
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "best_score": self.best_score,
+            "best_model_path": self.best_model_path,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["monitor"] == self.monitor:
+        if (state_dict["monitor"], state_dict["mode"]) == (self.monitor, self.mode):
             self.best_score = state_dict["best_score"]
             self._inherited = Path(state_dict["best_model_path"]) if state_dict["best_model_path"] else None

@@ -7,7 +7,7 @@ import pytest
 
 from zoo.core import catalogue as module
 from zoo.core.catalogue import Catalogue, Entry
-from zoo.core.errors import UnknownNameError
+from zoo.core.errors import RecipeError, UnknownNameError
 
 
 @pytest.fixture
@@ -46,6 +46,32 @@ def test_a_plug_in_is_imported_when_it_is_asked_for():
     assert listed.entry("theirs").load() is sys.modules["zoo_plug_in"].thing
     assert listed.entry("nested").load() == 7
     assert listed.entry("whole").load() is sys.modules["zoo_plug_in"]
+
+
+@pytest.mark.usefixtures("plug_ins")
+@pytest.mark.parametrize(
+    "code", ["1 / 0", "import no_such_module", "thing = ", "sys.modules", "del Outer", "raise OSError"]
+)
+def test_a_plug_in_that_cannot_be_imported_is_one_sentence(tmp_path, code):
+    with (tmp_path / "zoo_plug_in.py").open("a") as file:
+        file.write(f"{code}\n")
+    with pytest.raises(RecipeError, match=r"^The plug-in zoo_plug_in:Outer.inner failed: \w+Error: [^\n]*\.$"):
+        catalogue().entry("nested").load()
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_a_plug_in_without_its_module_is_left_out_with_one_line(tmp_path, caplog):
+    (tmp_path / "zoo_plug_in.py").unlink()
+    assert list(catalogue(OURS).entries()) == ["ours"]
+    assert caplog.messages[0] == "The thing 'theirs' is left out: there is no module zoo_plug_in."
+    assert len(caplog.messages) == 4
+
+
+@pytest.mark.parametrize("value", ["zoo plug in", "", "..", "a..b:c", ":c"])
+def test_a_malformed_entry_point_is_left_out_with_one_line(monkeypatch, caplog, value):
+    monkeypatch.setattr(module, "entry_points", lambda group: [EntryPoint("theirs", value, group)])
+    assert list(catalogue(OURS).entries()) == ["ours"]
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.usefixtures("plug_ins")

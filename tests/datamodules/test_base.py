@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import warnings
 from pathlib import Path
@@ -292,7 +293,9 @@ def test_skipped_files_are_named_once_each_and_counted(data, caplog):
     assert sorted(said) == [f"sample {i} is broken. Another sample takes its place." for i in (4, 7)]
     total = sum(data.replaced.values())
     assert total >= 4  # two files in two epochs; passes over the data count too
-    assert f"{total} times a sample was replaced because its file could not be read (2 different files)." in caplog.text
+    assert re.search(
+        rf"{total} times a sample was .* because its file could not be read \(2 different files\)", caplog.text
+    )
 
 
 def test_the_base_class_leaves_the_rest_to_its_subclasses(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ def one_line_errors() -> Iterator[None]:
         if os.environ.get("ZOO_DEBUG") == "1":
             raise
         _print(error)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or os.environ.get("ZOO_DEBUG") == "1":
+            raise
+        print(f"{_who()}error: {error}. Checkpoints that were written before are whole.", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
         lost = "gloo" in str(error) and "by peer" in str(error)

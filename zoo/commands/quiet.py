@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 
-_TIP = "💡 Tip:"
+_LINES = (
+    "💡 Tip:",
+    "\nDetected KeyboardInterrupt",  # we say where the checkpoint is
+)
 
 _WARNINGS = (
     # Lightning calls what jsonargparse 5 will remove; that version is excluded.
@@ -20,13 +23,13 @@ _WARNINGS = (
 )
 
 
-class _NoTips(logging.Filter):
+class _WithoutLines(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(_TIP)
+        return not str(record.msg).startswith(_LINES)
 
 
 def silence() -> None:
     """Install the filters. Everything else stays visible."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NoTips())
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_WithoutLines())
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -18,11 +18,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import zoo
 from datamodules.base import ZooDataModule
+from zoo.callbacks import Checkpoints
 from zoo.commands import classes, defaults, quiet, resume, runs, signatures
 from zoo.commands.command_line import CommandLine
 from zoo.commands.lint import OWN_KEYS, Lint, takes_num_classes, verb_keys
 from zoo.commands.recipes import CATALOGUES, Recipe, read_all
 from zoo.core.errors import CheckpointError, RecipeError, ZooError
+from zoo.interrupt import Interruptible
 from zoo.models import named
 from zoo.module import ZooModule
 
@@ -116,9 +118,16 @@ class ZooCLI(LightningCLI):
                 "data.num_classes", "model.init_args.num_classes", self._agreed_num_classes, apply_on="instantiate"
             )
 
-    def _agreed_num_classes(self, of_data: int) -> int:
+    def _agreed_num_classes(self, of_data: int | None) -> int:
         path = ("model", "init_args", "num_classes")
         asked = self.recipe.get(*path)
+        if of_data is None:  # files without labels
+            if asked is None:
+                raise RecipeError(
+                    f"{self.lint.data.__name__} finds no labels, which would tell the number of classes: name its list "
+                    "of samples, or --ckpt_path."
+                )
+            return int(asked)
         if asked is not None and int(asked) != of_data:
             raise RecipeError(
                 f"{self.recipe.place(path)} says {asked}, the data of {self.lint.data.__name__} have {of_data} classes."
@@ -170,6 +179,8 @@ class ZooCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = self._get(self.config_init, "trainer")
         callbacks = [*(trainer["callbacks"] or []), SaveRecipe(self.text)]
+        if keepers := [callback for callback in callbacks if isinstance(callback, Checkpoints)]:
+            callbacks.append(Interruptible(keepers[0]))
         bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if not bars and self.recipe.get("trainer", "enable_progress_bar") is None:
             if sys.stdout.isatty():

@@ -133,13 +133,19 @@ class AVClassificationModule(ZooModule):
         self._pictured = []
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """`id` and float [B, C] class probabilities of each sample; also appended to `predictions.csv`."""
+        """`id` and float [B, C] class probabilities of each sample; also appended to `predictions.csv`.
+
+        Classes are called as the data module names them, else by their numbers. Of several processes, the r-th (from
+        0) predicts every n-th sample from the r-th on; it writes `predictions.r.csv`, the first `predictions.csv`.
+        """
         found = {"id": batch["id"], "probabilities": self(batch).softmax(1)}
         suffix = "" if rank() == 0 else f".{rank()}"
-        with (_folder(self) / f"predictions{suffix}.csv").open("a" if batch_idx else "w", newline="") as file:
+        path = _folder(self) / f"predictions{suffix}.csv"
+        with path.open("a" if batch_idx else "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if batch_idx == 0:
-                writer.writerow(["id", *(f"class_{number}" for number in range(self.num_classes))])
+                names = getattr(self.trainer.datamodule, "classes", None) or range(self.num_classes)
+                writer.writerow(["id", *(f"class_{name}" for name in names)])
             for name, row in zip(found["id"], found["probabilities"].tolist(), strict=True):
                 writer.writerow([name, *(f"{value:.6f}" for value in row)])
         return found

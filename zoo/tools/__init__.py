@@ -24,6 +24,7 @@ VERBS = {
     "data": "data modules: list, demo, check",
     "import": "a published checkpoint as one of this project's",
     "benchmark": "methods × settings × seeds: records and tables",
+    "speed": "how long a recipe's training steps take, and what for",
 }
 
 

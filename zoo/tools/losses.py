@@ -15,10 +15,8 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    rows = [
-        (name, registry.kind_of(name), registry.catalogue.entry(name).facts.get("summary", ""))
-        for name in registry.names(args.kind)
-    ]
+    facts = {name: registry.catalogue.entry(name).facts for name in registry.names(args.kind)}
+    rows = [(name, known.get("kind", ""), known.get("summary", "")) for name, known in facts.items()]
     print(table(("loss", "kind", "summary"), rows))
     print("\nA loss fits every slot of its kind; kinds are called with")
     for kind, signature in KINDS.items():

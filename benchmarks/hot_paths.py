@@ -1,0 +1,159 @@
+"""What runs in every step beside its naive form: equal results, and how many times faster.
+
+    python benchmarks/hot_paths.py [--small] [NAME …]
+
+Times are medians on this machine; only their ratio means anything elsewhere. A pair is added by a function that makes
+its inputs: see :func:`class_queue_push`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.core.extras import require
+from zoo.networks.mfcc import MFCC
+from zoo.state import ClassQueue, GaussianMixture
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One piece of this project and the same in the form in which one would first write it.
+
+    Attributes:
+        ours, naive: functions of what `fresh` makes, which they may change.
+        fresh: makes their argument; not timed.
+        atol, rtol: how far results may differ, by rounding alone.
+    """
+
+    ours: Callable[[Any], Tensor]
+    naive: Callable[[Any], Tensor]
+    fresh: Callable[[], Any] = lambda: None
+    atol: float = 0.0
+    rtol: float = 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    ours: float  # seconds
+    naive: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster than the naive form."""
+        return self.naive / self.ours
+
+
+PAIRS: dict[str, Callable[[bool], Pair]] = {}
+"""By name: a function of whether inputs are small."""
+
+
+def pair(make: Callable[[bool], Pair]) -> Callable[[bool], Pair]:
+    PAIRS[make.__name__] = make
+    return make
+
+
+@pair
+def class_queue_push(small: bool) -> Pair:
+    """Rows of many classes into the rings of their classes; naive: one by one."""
+    classes, size, dim, rows = (20, 8, 16, 256) if small else (200, 32, 64, 4096)
+    features, labels = torch.randn(rows, dim), torch.randint(classes, (rows,))
+
+    def ours(queue: ClassQueue) -> Tensor:
+        queue.push(features, labels)
+        return queue.features
+
+    def naive(queue: ClassQueue) -> Tensor:
+        for feature, label in zip(features, labels.tolist(), strict=True):
+            slot = int(queue.pointer[label])
+            queue.features[label, slot] = feature
+            queue.pointer[label] = (slot + 1) % size
+            queue.count[label] = min(int(queue.count[label]) + 1, size)
+        return queue.features
+
+    return Pair(ours, naive, lambda: ClassQueue(classes, size, dim))
+
+
+@pair
+def gaussian_mixture_log_density(small: bool) -> Pair:
+    """Points under all components of all classes; naive: a component at a time."""
+    classes, components, dim, points = (20, 3, 16, 256) if small else (200, 10, 64, 2048)
+    mixture = GaussianMixture(classes, components, dim)
+    mixture.means.normal_()
+    mixture.variances.uniform_(0.5, 2.0)
+    x = torch.randn(points, dim)
+
+    def naive(_: None) -> Tensor:
+        found = torch.empty(points, classes, components)
+        for c in range(classes):
+            for k in range(components):
+                normal = torch.distributions.Normal(mixture.means[c, k], mixture.variances[c, k].sqrt())
+                found[:, c, k] = normal.log_prob(x).sum(-1)
+        return found
+
+    return Pair(lambda _: mixture.log_density(x), naive, atol=1e-3, rtol=1e-5)
+
+
+@pair
+def mfcc(small: bool) -> Pair:
+    """Waveforms to MFCCs; naive: librosa on a clip at a time."""
+    librosa = require("librosa", "audio")
+    clips, longest = (4, 12_000) if small else (64, 24_000)
+    lengths = torch.randint(longest // 2, longest, (clips,))
+    lengths[0] = longest
+    waves = torch.randn(clips, longest) * 0.1
+    front_end = MFCC()
+
+    def naive(_: None) -> Tensor:
+        found = torch.zeros(clips, 1, 20, 20)
+        for row, (wave, length) in enumerate(zip(waves.double().numpy(), lengths.tolist(), strict=True)):
+            picture = torch.from_numpy(librosa.feature.mfcc(y=wave[:length:3], sr=8000, n_mfcc=20))[:, :20]
+            found[row, 0, :, : picture.shape[1]] = picture
+        return found
+
+    return Pair(lambda _: front_end(waves, lengths), naive, atol=1e-3)
+
+
+def compare(name: str, small: bool, seconds: float = 1.0) -> Result:
+    """Check that both forms agree, then time them in turns.
+
+    Raises:
+        AssertionError: if they do not.
+    """
+    torch.manual_seed(0)
+    made = PAIRS[name](small)
+    torch.testing.assert_close(made.ours(made.fresh()), made.naive(made.fresh()), atol=made.atol, rtol=made.rtol)
+    times: tuple[list[float], list[float]] = ([], [])
+    began = time.perf_counter()
+    while len(times[0]) < 3 or time.perf_counter() - began < seconds:
+        for form, spent in zip((made.ours, made.naive), times, strict=True):
+            argument = made.fresh()
+            start = time.perf_counter()
+            form(argument)
+            spent.append(time.perf_counter() - start)
+    return Result(name, *map(statistics.median, times))
+
+
+def main(args: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PAIRS)}; default: all")
+    parser.add_argument("--small", action="store_true", help="the sizes that the tests use")
+    asked = parser.parse_args(args)
+    if stray := set(asked.names) - set(PAIRS):
+        parser.error(f"no such pair: {', '.join(sorted(stray))}; there are {', '.join(PAIRS)}")
+    print(f"{'':30}{'ours, ms':>12}{'naive, ms':>12}{'ratio':>8}")
+    for name in asked.names or PAIRS:
+        result = compare(name, asked.small)
+        print(f"{name:30}{1000 * result.ours:12.2f}{1000 * result.naive:12.2f}{result.ratio:8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
