@@ -79,7 +79,8 @@ def other_class(class_path: str, key: str) -> type | None:
         return load(class_path)
     if key not in BASES:
         return None
-    known = {cls.__name__: cls for cls in _descendants(BASES[key]) if not cls.__name__.startswith("_")}
+    public = (cls for cls in _descendants(BASES[key]) if not cls.__name__.startswith("_"))
+    known = {cls.__name__: cls for cls in public if "<locals>" not in cls.__qualname__}
     if class_path not in known:
         raise RecipeError(f"{class_path!r} is no {BASES[key].__name__}. {did_you_mean(class_path, known)}")
     return known[class_path]
