@@ -167,32 +167,38 @@ def test_ranks_that_see_other_values_agree_on_the_first_ranks(tmp_path):
 # -- when -------------------------------------------------------------------------------------------------------------
 
 
-def saves(folder: Path, model: Plain, every_n_steps: int | None, **arguments) -> list[tuple[int, int, bool]]:
-    """(optimizer steps, batches begun after the first, at a boundary) of each time the last checkpoint was written."""
-    found = []
+@pytest.fixture
+def saves(tmp_path, monkeypatch):
+    """Fits, and gives (optimizer steps, index of the batch, at a boundary) of each writing of a checkpoint."""
 
-    class Spying(Checkpoints):
-        def _save(self, trainer, name):
-            module = trainer.lightning_module
+    def fit(model: Plain, every_n_steps: int | None, **arguments) -> list[tuple[int, int, bool]]:
+        found, save = [], Checkpoints._save
+
+        def noted(checkpoints, running, name):
+            module = running.lightning_module
             found.append((module.steps_done, module.batches_begun, module.at_step_boundary()))
-            super()._save(trainer, name)
+            save(checkpoints, running, name)
 
-    fitted(folder, checkpoints=Spying(every_n_steps=every_n_steps), model=model, **arguments)
-    return found
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoints, "_save", noted)
+            fitted(tmp_path, checkpoints=Checkpoints(every_n_steps=every_n_steps), model=model, **arguments)
+        return found
+
+    return fit
 
 
-def test_the_last_is_written_at_each_epochs_end_and_between_every_so_many_steps(tmp_path):
-    assert [step for step, *_ in saves(tmp_path, Plain(), None)] == [5, 10]
-    assert [step for step, *_ in saves(tmp_path, Plain(), 1)] == list(range(1, 11))
-    assert [step for step, *_ in saves(tmp_path, Plain(), 3)] == [3, 5, 6, 9, 10]
+def test_the_last_is_written_at_each_epochs_end_and_between_every_so_many_steps(saves):
+    assert [step for step, *_ in saves(Plain(), None)] == [5, 10]
+    assert [step for step, *_ in saves(Plain(), 1)] == list(range(1, 11))
+    assert [step for step, *_ in saves(Plain(), 3)] == [3, 5, 6, 9, 10]
 
 
 @pytest.mark.parametrize("kind", ["automatic", "manual"])
-def test_nothing_is_written_while_gradients_are_accumulated(tmp_path, kind):
+def test_nothing_is_written_while_gradients_are_accumulated(saves, kind):
     if kind == "automatic":
-        found = saves(tmp_path, Plain(), 1, accumulate_grad_batches=3)
+        found = saves(Plain(), 1, accumulate_grad_batches=3)
     else:
-        found = saves(tmp_path, ManualScripted(accumulate=3), 1)
+        found = saves(ManualScripted(accumulate=3), 1)
     # 5 batches per epoch: windows of 3 and of 2; the second ends with the epoch.
     assert found == [(1, 2, True), (2, 4, True), (3, 7, True), (4, 9, True)]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from losses.slots import LossSlots, Slot
-from zoo.core.distributed import gather_rows, rank
+from zoo.core.distributed import gather_rows, rank, world_size
 from zoo.core.randomness import Key, global_seed, isolated, seed_globals
 from zoo.finite import FiniteWatch, check_weights
 from zoo.passes import Pass, evaluating
@@ -135,21 +135,22 @@ class ZooModule(L.LightningModule):
 
         Returns:
             Each tensor for the whole split, [N, …] in the data set's order, equal on all ranks. With `on_bad_file:
-            skip`, samples that cannot be read have no row; `function` may give `batch["index"]` to tell which have.
+            skip`, what takes a sample's place stands in its row; `batch["index"]` tells which it is.
         """
         loader = self.trainer.datamodule.pass_loader(split, augment, epoch=self.current_epoch)
         precision = self.trainer.precision_plugin
         found: dict[str, list[Tensor]] = {}
-        indices = []
         with isolated(global_seed(), "data_pass", split, self.steps_done), evaluating(self):
             for batch in loader:
                 batch = self.trainer.strategy.batch_to_device(precision.convert_input(batch))
                 with precision.forward_context():
                     result = function(batch)
-                indices.append(batch["index"])
                 for key, value in result.items():
                     found.setdefault(key, []).append(value)
-        order = gather_rows(torch.cat(indices)).argsort()
+        # Rank r has read every world-th sample from the r-th on. By place, not by `index`: what replaces the sample of
+        # a bad file stands in its row.
+        size, world = len(loader.dataset), world_size()
+        order = torch.cat([torch.arange(first, size, world) for first in range(world)]).argsort().to(self.device)
         return {key: gather_rows(torch.cat(values))[order] for key, values in found.items()}
 
     # -- optimizers -------------------------------------------------------------------------------------------------

@@ -58,13 +58,17 @@ def measure(recipe: str, steps: int) -> Record:
         ZooError: what is wrong with the recipe or its data.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(_measure, recipe, steps).result()
+        return process.submit(_measure_quietly, recipe, steps).result()
 
 
-def _measure(recipe: str, steps: int) -> Record:
+def _measure_quietly(recipe: str, steps: int) -> Record:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     quiet.silence()
+    return _measure(recipe, steps)
+
+
+def _measure(recipe: str, steps: int) -> Record:
     with tempfile.TemporaryDirectory() as folder:
         options = {**_OPTIONS, "default_root_dir": folder}
         words = ["fit", "-c", recipe, *(f"--trainer.{key}={value}" for key, value in options.items())]
