@@ -10,11 +10,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as L
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from zoo.core.errors import CheckpointError, RecipeError
 from zoo.core.names import did_you_mean
+
+
+class LossBar(RichProgressBar):
+    """Lightning's bar with the training loss, which is fetched from the device only when the bar is redrawn."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10)
+        self._loss = ""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        if trainer.training and trainer.fit_loop.batch_idx % self.refresh_rate == 0:
+            loss = trainer.callback_metrics.get("train/loss")
+            self._loss = "" if loss is None else f"{float(loss):.4f}"  # sync: every tenth batch
+        shown = {"train/loss": self._loss} if self._loss else {}
+        return {**super().get_metrics(trainer, pl_module), **shown}
 
 
 class Checkpoints(Checkpoint):
@@ -129,7 +144,7 @@ class Checkpoints(Checkpoint):
             "monitor": self.monitor,
             "mode": self.mode,
             "best_score": self.best_score,
-            "best_model_path": self.best_model_path,
+            "best_model_path": os.path.abspath(self.best_model_path) if self.best_model_path else "",
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

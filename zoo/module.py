@@ -98,7 +98,7 @@ class ZooModule(L.LightningModule):
         )
         size = len(batch["id"])
         self.log_dict({f"train/loss/{slot}": term.detach() for slot, term in terms.items()}, batch_size=size)
-        self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+        self.log("train/loss", total.detach(), batch_size=size)
         return total
 
     # -- looks at a whole split between steps -----------------------------------------------------------------------
@@ -198,6 +198,9 @@ class ZooModule(L.LightningModule):
             if only is None or number in only:
                 optimizer.step()
             optimizer.zero_grad()
+        for schedule in self.trainer.lr_scheduler_configs:  # Lightning leaves these to manual optimisation
+            if schedule.interval == "step" or self.trainer.is_last_batch:
+                schedule.scheduler.step()
         self._manual_steps += 1
 
     def _optimizer_list(self) -> list[Optimizer]:

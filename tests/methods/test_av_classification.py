@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -95,3 +96,16 @@ def test_a_bf16_step_agrees_with_float32(name, batch):
     rounded.backward()
     assert rounded.item() == pytest.approx(exact.item(), rel=0.02)
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_set_of_modalities_that_no_sample_has_gets_no_accuracy(batch):
+    model = made("late_fusion_classifier").eval()
+    silent = copy.deepcopy(batch)
+    silent["present"]["audio"][:] = False
+    model._evaluate(silent, model.test_accuracy, "test")
+    model._evaluate(batch | {"present": silent["present"]}, model.test_accuracy, "test")
+    found = {name: float(metric.compute()) for name, metric in model.test_accuracy.items()}
+    right = model(silent).argmax(1) == silent["label"]
+    assert found["image"] == pytest.approx(float(right.float().mean()))
+    assert math.isnan(found["audio"])
+    assert math.isnan(found["image+audio"])

@@ -11,14 +11,14 @@ import lightning
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import zoo
 from datamodules.base import ZooDataModule
-from zoo.callbacks import Checkpoints
+from zoo.callbacks import Checkpoints, LossBar
 from zoo.commands import classes, defaults, quiet, resume, runs, signatures
 from zoo.commands.command_line import CommandLine
 from zoo.commands.lint import OWN_KEYS, Lint, takes_num_classes, verb_keys
@@ -184,7 +184,7 @@ class ZooCLI(LightningCLI):
         bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if not bars and self.recipe.get("trainer", "enable_progress_bar") is None:
             if sys.stdout.isatty():
-                callbacks.append(RichProgressBar(refresh_rate=10))
+                callbacks.append(LossBar())
             else:
                 kwargs["enable_progress_bar"] = False
         try:
