@@ -366,7 +366,7 @@ def test_weights_are_where_training_starts_from(trained: Cli) -> None:
     assert result.code == 0
     assert f"{best} (torch zip, under 'state_dict') → Tiny" in result.err
     assert trained(*fit, "--weights=partial.ckpt").code == 2
-    assert trained(*fit, "--weights=partial.ckpt", "--allow_missing=head.*", "--allow_missing", "body.*").code == 0
+    assert trained(*fit, "--weights=partial.ckpt", "--allow_missing=head.*", "--allow-missing", "body.*").code == 0
     trained.write("papers/tiny.yaml", {**with_model(width=4), "weights": "partial.ckpt", "allow_missing": "head.*"})
     assert trained("test", "-c", "papers/tiny.yaml", "--trainer.accelerator=cpu").code == 0
 

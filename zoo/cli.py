@@ -24,7 +24,7 @@ usage: lightning fit|validate|test|predict -c RECIPE [-c RECIPE …] [--key=valu
   --model.KEY=VALUE       an argument of the method; --model.losses.SLOT=NAME puts another loss into a slot
   --data.KEY=VALUE        an argument of the data module
   --ckpt_path PATH        resume (fit) or evaluate a run's checkpoint: a file, best or last
-  --weights PATH          initial weights; --allow_missing 'head.*' lets parameters keep their own
+  --weights PATH          initial weights; --allow-missing 'head.*' lets parameters keep their own
   --print_config          print the resolved recipe and stop
   --model.help NAME       what a method takes; likewise --data.help NAME
   --version

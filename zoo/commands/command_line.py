@@ -81,6 +81,7 @@ def _option(command: CommandLine, word: str, words: Iterator[str]) -> None:
     if key == "config":
         command.configs.append(value)
         return
+    key = "allow_missing" if key == "allow-missing" else key  # as `zoo import` spells it, and messages do
     append = key.endswith("+")
     command.options.append(Option(key.removesuffix("+"), value, append))
 
