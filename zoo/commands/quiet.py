@@ -18,6 +18,8 @@ _WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # log_every_n_steps is our default; metrics of whole epochs are logged all the same.
     r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # A data set may have no validation split.
+    r"Total length of `list` across ranks is zero",
     # srun is installed on machines that run no SLURM job; in a job Lightning finds out by itself.
     r"The `srun` command is available on your system but is not used",
 )
