@@ -112,7 +112,7 @@ class AVClassificationModule(ZooModule):
                 zip(batch["modalities"]["image"], batch["label"].tolist(), strict=True)
             ):
                 said = {name: classes[row] for name, classes in chosen.items()}
-                self._pictured.append((image.float().cpu(), label, batch["id"][row], said))
+                self._pictured.append((image.float().cpu(), label, batch["id"][row], said))  # sync: first test batches
 
     def _evaluate(self, batch: Batch, metrics: SubsetMetrics, stage: str) -> dict[str, tuple[Tensor, Tensor]]:
         found = self._predictions(batch)
