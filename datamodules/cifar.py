@@ -16,6 +16,7 @@ from torch import Tensor
 from datamodules import label_noise
 from datamodules.base import DEMO_RECORD, Split, ZooDataModule
 from datamodules.cifar_files import FAMILIES, SIDE, Family, Pictures, read_batch, read_human_labels, read_part
+from datamodules.held_out import Validation, ranks_within_classes, refuse_validation, spread_share
 from datamodules.images import HorizontalFlip, RandomCrop, Step, apply, to_tensor
 from datamodules.loading import Loader, Sample
 from zoo.core.errors import DataError, RecipeError
@@ -28,26 +29,6 @@ GENERATED = ("symmetric", "asymmetric", "instance")
 TAKEN_FOR = (0, 1, 0, 5, 7, 3, 6, 7, 8, 1)
 
 AUGMENT: tuple[Step, ...] = (RandomCrop(SIDE, padding=4), HorizontalFlip())
-
-
-def ranks_within_classes(labels: Tensor, rng: np.random.Generator) -> np.ndarray:
-    """Each sample's place in a random order of its class, int64 [N]."""
-    labels = labels.numpy()
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    counts = np.bincount(labels)
-    ranks = np.empty(len(labels), np.int64)
-    ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return ranks
-
-
-def spread_share(labels: Tensor, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A drawn share of the samples, in which each class is as frequent as in all, as nearly as may be: bool [N]."""
-    places = (ranks_within_classes(labels, rng) + 0.5) / np.bincount(labels)[labels]
-    order = np.lexsort((rng.permutation(len(labels)), places))  # any first stretch of it is balanced
-    chosen = np.zeros(len(labels), bool)
-    chosen[order[: round(share * len(labels))]] = True
-    return chosen
 
 
 class CIFARSource:
@@ -114,7 +95,7 @@ class CIFAR(ZooDataModule):
         noise: str = "none",
         noise_rate: float | None = None,
         noise_seed: int | None = None,
-        validation: float | Literal["test"] = 0.0,
+        validation: Validation = 0.0,
         samples_per_class: int | None = None,
         **base: Any,
     ) -> None:
@@ -135,8 +116,7 @@ class CIFAR(ZooDataModule):
             raise RecipeError(f"data.noise_rate is {noise_rate}; it is a share, from 0 to 1.")
         if noise_seed is not None and not 0 <= noise_seed < 2**32:
             raise RecipeError(f"data.noise_seed is {noise_seed}; it must be from 0 to 2**32 - 1.")
-        if validation != "test" and not (isinstance(validation, float | int) and 0 <= validation < 1):
-            raise RecipeError(f"data.validation is {validation}; it is a share below 1, or test.")
+        refuse_validation(validation)
         if samples_per_class is not None and samples_per_class < 1:
             raise RecipeError(f"data.samples_per_class is {samples_per_class}; it must be at least 1.")
         self.noise, self.noise_rate, self.noise_seed = noise, noise_rate, noise_seed

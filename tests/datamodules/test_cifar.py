@@ -1,19 +1,16 @@
 import os
 import pickle
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from datamodules import cifar_files
 from datamodules.base import DEMO_RECORD, make_demo
 from datamodules.batch import check_batch
-from datamodules.cifar import CIFAR, KEPT, ranks_within_classes, spread_share
+from datamodules.cifar import CIFAR, KEPT
 from datamodules.cifar_files import FAMILIES, read_batch
 from zoo.core.errors import DataError, RecipeError, UnknownNameError
 from zoo.core.reading import read_pickle
@@ -90,24 +87,6 @@ def test_augmentation_is_a_rule_of_seed_epoch_and_index(demo):
 
 
 # -- splits ----------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=20, deadline=None)
-@given(labels=st.lists(st.integers(0, 5), min_size=1, max_size=60), seed=st.integers(0, 100))
-def test_ranks_count_each_class_from_zero(labels, seed):
-    ranks = ranks_within_classes(torch.tensor(labels), np.random.default_rng(seed))
-    for number, count in Counter(labels).items():
-        assert sorted(ranks[np.array(labels) == number]) == list(range(count))
-
-
-@settings(max_examples=20, deadline=None)
-@given(labels=st.lists(st.integers(0, 5), min_size=1, max_size=60), share=st.floats(0, 1), seed=st.integers(0, 100))
-def test_a_share_is_spread_over_the_classes(labels, share, seed):
-    labels = torch.tensor(labels)
-    chosen = torch.from_numpy(spread_share(labels, share, np.random.default_rng(seed)))
-    assert chosen.sum() == round(share * len(labels))
-    all_of, chosen_of = labels.bincount(minlength=6), labels[chosen].bincount(minlength=6)
-    assert ((chosen_of - share * all_of).abs() <= 0.5 * (all_of > 0).sum() + 1).all()  # rounding of each class
 
 
 def test_validation_is_held_out_of_the_given_labels_and_never_trained_on(demo):
