@@ -1,4 +1,4 @@
-"""Writes small data sets of image files in the layouts of Animal-10N, Red Mini-ImageNet, Clothing1M and mini-WebVision.
+"""Writes small data sets of image files, in the layouts of five data modules.
 
 All show scikit-learn's digits, on coloured paper where there are more than ten classes; a fifth of the training labels
 is replaced by drawn ones.
@@ -16,6 +16,7 @@ from PIL import Image
 from datamodules.animal10n import FOLDERS
 from datamodules.demo.digits import Digits, draw_digits
 from datamodules.label_noise import symmetric_noise
+from datamodules.own_data import DIGIT_NAMES
 from datamodules.red_mini_imagenet import FOLDER, RATES, TEST, train_file
 from datamodules.webvision import CLASSES, IMAGENET
 from zoo.core.errors import RecipeError
@@ -97,3 +98,17 @@ def write_webvision(root: Path, samples: int) -> None:
     for label in range(CLASSES):
         (root / IMAGENET / str(label)).mkdir(parents=True)
     _save(test, root / IMAGENET, (f"{label}/{name}" for label, name in zip(test.labels, of_test, strict=True)))
+
+
+def write_image_folder(root: Path, samples: int) -> None:
+    """A folder for each class; a seventh of the training digits is for validation."""
+    train, test, _ = _parts(samples, 10, 32)
+    seventh = len(train.labels) // 7
+    parts = {
+        "train": Digits(train.images[seventh:], train.labels[seventh:]),
+        "val": Digits(train.images[:seventh], train.labels[:seventh]),
+        "test": test,
+    }
+    for part, digits in parts.items():
+        names = (f"{DIGIT_NAMES[label]}/{number:05}.png" for number, label in enumerate(digits.labels))
+        _save(digits, root / part, names)
