@@ -150,14 +150,19 @@ class CIFAR(ZooDataModule):
         return self._read("train")
 
     def _read(self, part: Literal["train", "test"]) -> Pictures:
-        return read_part(self.root, self.family, part, whole=not (self.root / DEMO_RECORD).exists())
+        return read_part(self.root, self.family, part, self._whole)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether there must be as many samples as published; a demo has fewer of each class than recipes ask for."""
+        return not (self.root / DEMO_RECORD).exists()
 
     @cached_property
     def _rows(self) -> dict[str, np.ndarray]:
         """Rows of the training files for "train" and "val", ascending."""
         clean, rows = self._training.labels, np.arange(len(self._given))
         if self.samples_per_class is not None:
-            if (fewest := int(clean.bincount().min())) < self.samples_per_class:
+            if self._whole and (fewest := int(clean.bincount().min())) < self.samples_per_class:
                 raise DataError(
                     f"data.samples_per_class is {self.samples_per_class}, but a class under {self.root} has {fewest}."
                 )
@@ -165,9 +170,8 @@ class CIFAR(ZooDataModule):
             rows = rows[ranks < self.samples_per_class]
         if self.validation in (0, "test"):
             return {"train": rows, "val": rows[:0]}
-        held_out = spread_share(
-            self._given[rows], self.validation, numpy_generator(global_seed(), "cifar", "validation")
-        )
+        rng = numpy_generator(global_seed(), "cifar", "validation")
+        held_out = spread_share(self._given[rows], self.validation, rng)
         return {"train": rows[~held_out], "val": rows[held_out]}
 
     # -- labels --------------------------------------------------------------------------------------------------------
@@ -191,9 +195,8 @@ class CIFAR(ZooDataModule):
         if self.noise == "asymmetric":
             return label_noise.asymmetric_noise(clean, TAKEN_FOR, self.noise_rate, random.Random(seed))
         rng = np.random.RandomState(seed)
-        return label_noise.instance_noise(
-            torch.from_numpy(images), clean, self.num_classes, self.noise_rate, rng
-        ).labels
+        pixels = torch.from_numpy(images)
+        return label_noise.instance_noise(pixels, clean, self.num_classes, self.noise_rate, rng).labels
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

@@ -118,7 +118,10 @@ def test_a_subset_has_so_many_of_each_true_class_and_contains_smaller_ones(demo,
     assert set(few.source("train").rows) != set(other.source("train").rows)
 
 
-def test_a_subset_larger_than_a_class_is_an_error(demo):
+def test_a_subset_larger_than_a_class_is_an_error_in_real_data_and_all_of_a_demo(demo, monkeypatch):
+    assert CIFAR(root=demo, samples_per_class=22).num_samples("train") == 210
+    monkeypatch.setattr(CIFAR, "_read", lambda self, part: cifar_files.read_part(demo, TEN, part, whole=False))
+    monkeypatch.setattr(CIFAR, "_whole", True)
     with pytest.raises(DataError, match=r"samples_per_class is 22, but a class under .* has 21"):
         CIFAR(root=demo, samples_per_class=22).source("train")
 
