@@ -57,6 +57,7 @@ class Animal10N(HeldOutData):
 
     name: ClassVar[str] = "animal10n"
     folder: ClassVar[str] = "animal10n"
+    classes: ClassVar[tuple[str, ...]] = CLASSES
     num_classes: ClassVar[int] = len(CLASSES)
     augment: ClassVar[tuple[Step, ...]] = (Resize(64), HorizontalFlip())
     steps: ClassVar[tuple[Step, ...]] = (Resize(64),)

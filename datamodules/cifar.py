@@ -15,7 +15,16 @@ from torch import Tensor
 
 from datamodules import label_noise
 from datamodules.base import DEMO_RECORD, Split, ZooDataModule
-from datamodules.cifar_files import FAMILIES, SIDE, Family, Pictures, read_batch, read_human_labels, read_part
+from datamodules.cifar_files import (
+    FAMILIES,
+    SIDE,
+    Family,
+    Pictures,
+    read_batch,
+    read_class_names,
+    read_human_labels,
+    read_part,
+)
 from datamodules.held_out import Validation, ranks_within_classes, refuse_validation, spread_share
 from datamodules.images import HorizontalFlip, RandomCrop, Step, apply, to_tensor
 from datamodules.loading import Loader, Sample
@@ -126,6 +135,11 @@ class CIFAR(ZooDataModule):
     @property
     def num_classes(self) -> int:
         return self.family.num_classes
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the data set's file of them is there."""
+        return read_class_names(self.root, self.family)
 
     def prepare_data(self) -> None:
         super().prepare_data()
@@ -239,6 +253,10 @@ class CIFAR(ZooDataModule):
 
 
 def _problems(root: Path, family: Family, whole: bool) -> Iterator[str]:
+    try:
+        read_class_names(root, family)
+    except DataError as error:
+        yield str(error)
     labels: list[Tensor] | None = []
     for name in (*family.train, *family.test):
         part = "train" if name in family.train else "test"
