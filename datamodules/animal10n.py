@@ -11,7 +11,7 @@ from datamodules.image_list import SUFFIXES, HeldOutData, ImageList, Part, ReadL
 from datamodules.images import HorizontalFlip, Resize, Step
 from zoo.core.errors import DataError
 
-CLASSES = (*("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig"),)
+CLASSES = ("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig")
 FOLDERS: dict[Part, tuple[str, int]] = {"train": ("training", 50_000), "test": ("testing", 5_000)}
 NUMBERS = tuple(map(str, range(len(CLASSES))))
 
