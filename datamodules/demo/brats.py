@@ -118,10 +118,10 @@ def write_demo(root: Path, samples: int) -> None:
                 writer.writerow([name, part])
             folder.mkdir(parents=True)
             for kind, volume in images.items():
-                _write(folder / f"{name}_{kind}.nii.gz", volume)
+                write_volume(folder / f"{name}_{kind}.nii.gz", volume)
 
 
-def _write(path: Path, volume: np.ndarray) -> None:
+def write_volume(path: Path, volume: np.ndarray) -> None:
     """As the download has it: height, width, depth; patient coordinates that point left and to the back."""
     nibabel = require("nibabel", "volumes")
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])

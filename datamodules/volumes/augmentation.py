@@ -50,9 +50,15 @@ def deform(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tenso
 
 
 def _displacements(size: torch.Size, alpha: float, sigma: float, rng: np.random.Generator) -> Tensor:
+    """White noise in [-1, 1], smoothed by a Gaussian of `sigma` voxels, times `alpha`: float32 [3, D, H, W], voxels.
+
+    It is smooth over far more than 4 voxels, so it is drawn for every fourth in each direction, where noise of the
+    same power after smoothing has an eighth of the amplitude: the distribution is the same, at 1/64 of the cost.
+    """
     layers = require("monai.networks.layers", "volumes")
-    noise = torch.from_numpy(rng.uniform(-1, 1, (1, 3, *size)).astype(np.float32))
-    return alpha * layers.GaussianFilter(3, sigma)(noise)[0]
+    noise = rng.uniform(-1 / 8, 1 / 8, (1, 3, *(-(-side // 4) for side in size))).astype(np.float32)
+    coarse = layers.GaussianFilter(3, sigma / 4)(torch.from_numpy(noise))
+    return alpha * F.interpolate(coarse, size, mode="trilinear")[0]
 
 
 def disturb(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -56,23 +56,15 @@ class VolumeDataModule(ZooDataModule):
 
     # -- to be implemented -------------------------------------------------------------------------------------------
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Their names, in the order of the batch."""
-        raise NotImplementedError
-
-    @property
-    def regions(self) -> Mapping[str, Sequence[int]]:
-        """Label values of each region, in the order of the mask's channels."""
-        raise NotImplementedError
+    modalities: tuple[str, ...]  # names, in the order of the batch
+    regions: Mapping[str, Sequence[int]]  # label values of each region, in the order of the mask's channels
+    values: frozenset[int] | None = None  # that labels may have; `None`: any from 0 to 255
 
     def cases(self, split: Split) -> list[Case]:
         """The cases of a split, in its order. Raises DataError if the root is not whole."""
         raise NotImplementedError
 
     # -- shared ------------------------------------------------------------------------------------------------------
-
-    values: ClassVar[frozenset[int] | None] = None  # that labels may have
 
     def source(self, split: Split) -> VolumeSource:
         reading = Reading(self.modalities, self.regions, self.values, self.crop_size, self.crop_sampler, self.cache)

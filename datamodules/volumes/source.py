@@ -74,9 +74,11 @@ class VolumeSource:
         case = self.cases[index]
         missing = [name for name in self.reading.modalities if name not in case.files]
         if self.complete and missing:
-            raise DataError(f"{case.folder} has no volume {missing[0]}, which this split needs.")
+            raise DataError(
+                f"The case {case.name} in {case.folder} has no {missing[0]}; this split needs all modalities."
+            )
         if self.labelled and case.label is None:
-            raise DataError(f"{case.folder} has no annotated volume, which this split needs.")
+            raise DataError(f"The case {case.name} in {case.folder} has no annotated volume; this split needs it.")
         decoded = self.reading.decode(case)
         image, mask, rest = self._whole(case, decoded) if rng is None else self._crop(decoded, rng)
         sample = {
