@@ -23,7 +23,7 @@ SMALLEST = 8
 # ventricles, core, oedema, enhancing rim, spots.
 GREY_VALUES = {
     "flair": (15, 18, 8, 24, 28, 26, 28),
-    "t1": (22, 18, 10, 16, 19, 18, 20),
+    "t1": (22, 18, 10, 18, 20, 18, 20),
     "t1ce": (22, 18, 10, 14, 20, 33, 33),
     "t2": (14, 18, 31, 27, 26, 25, 20),
 }
@@ -65,18 +65,20 @@ def draw_case(grade: str, rng: np.random.Generator) -> tuple[dict[str, np.ndarra
         tissue[(inner < border) & brain & (((points - centre) / reach)[..., 1] > low)] = CORE
     tissue[(inner < border - rim) & brain] = CORE
 
-    images = {name: _scan(name, tissue, brain, points, rng) for name in MODALITIES}
+    images = {name: _scan(name, tissue, brain, rng) for name in MODALITIES}
     return images, np.where(brain, LABELS[tissue], 0).astype(np.uint8)
 
 
-def _scan(name: str, tissue: np.ndarray, brain: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _scan(name: str, tissue: np.ndarray, brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One sequence: its own spots, partial volumes, an uneven field, noise."""
     filters = require("scipy.ndimage", "volumes")
     if name in ("flair", "t1ce"):
         tissue = tissue.copy()
         inside = np.argwhere(brain & (tissue < CORE))
         for place in inside[rng.integers(len(inside), size=6)]:
-            near = (((points - points[tuple(place)]) / rng.uniform(1.2, 2.6, 3)) ** 2).sum(-1) < 1
+            axes = zip(place, SHAPE, rng.uniform(1.2, 2.6, 3), strict=True)
+            away = [((np.arange(side) - at) / radius) ** 2 for at, side, radius in axes]
+            near = sum(np.meshgrid(*away, indexing="ij", sparse=True)) < 1
             tissue[near & (tissue < CORE)] = SPOT
     values = filters.gaussian_filter(np.array(GREY_VALUES[name], float)[tissue], 0.6)
     values *= rng.uniform(0.9, 1.1) * (1 + 0.05 * _smooth(rng, 10))
@@ -86,8 +88,10 @@ def _scan(name: str, tissue: np.ndarray, brain: np.ndarray, points: np.ndarray, 
 
 def _smooth(rng: np.random.Generator, sigma: float) -> np.ndarray:
     """Noise of deviation 1 that varies over `sigma` voxels."""
-    filters = require("scipy.ndimage", "volumes")
-    noise = filters.gaussian_filter(rng.normal(0, 1, SHAPE), sigma, mode="wrap")
+    spectrum = np.fft.rfftn(rng.normal(0, 1, SHAPE))
+    frequencies = np.fft.fftfreq(SHAPE[0]), np.fft.fftfreq(SHAPE[1]), np.fft.rfftfreq(SHAPE[2])
+    squared = sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True))
+    noise = np.fft.irfftn(spectrum * np.exp(-2 * (np.pi * sigma) ** 2 * squared), SHAPE)
     return noise / noise.std()
 
 

@@ -135,7 +135,7 @@ def _read_entry(folder: Path, key: dict[str, Any]) -> Decoded | None:
             np.load(folder / "labels.npy", mmap_mode="r") if facts["annotated"] else None,
             np.array(facts["affine"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
+    except (OSError, EOFError, ValueError, KeyError, TypeError):  # none yet, or damaged
         return None
 
 

@@ -47,6 +47,8 @@ def read_volume(path: Path) -> Volume:
             512³ voxels, a header that claims more than the file holds, voxels that are no finite numbers.
     """
     nibabel = require("nibabel", "volumes")
+    if not stem(path):
+        raise DataError(f"{path} is no .nii or .nii.gz file.")
     broken = (
         *(OSError, EOFError, zlib.error, ValueError, OverflowError),
         *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
@@ -62,7 +64,8 @@ def read_volume(path: Path) -> Volume:
                 raise DataError(f"{path} is cut: {len(content):,} of {size:,} bytes are there.")
             file.read(1)  # at its end gzip compares the checksum
         image = type(image).from_bytes(content)
-        voxels = np.asarray(image.dataobj).reshape(image.shape[:3])
+        with np.errstate(over="ignore", invalid="ignore"):  # what absurd slopes make is found below
+            voxels = np.asarray(image.dataobj).reshape(image.shape[:3])
         affine = np.asarray(image.affine, np.float64)
     except broken as error:
         reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0] or type(error).__name__
