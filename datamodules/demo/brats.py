@@ -91,7 +91,7 @@ def _smooth(rng: np.random.Generator, sigma: float) -> np.ndarray:
     spectrum = np.fft.rfftn(rng.normal(0, 1, SHAPE))
     frequencies = np.fft.fftfreq(SHAPE[0]), np.fft.fftfreq(SHAPE[1]), np.fft.rfftfreq(SHAPE[2])
     squared = sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True))
-    noise = np.fft.irfftn(spectrum * np.exp(-2 * (np.pi * sigma) ** 2 * squared), SHAPE)
+    noise = np.fft.irfftn(spectrum * np.exp(-2 * (np.pi * sigma) ** 2 * squared), SHAPE, axes=(0, 1, 2))
     return noise / noise.std()
 
 
