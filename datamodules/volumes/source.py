@@ -16,6 +16,7 @@ from datamodules.volumes.augmentation import augment
 from datamodules.volumes.cases import Case
 from datamodules.volumes.crops import CropSampler, Size, draw_box, draw_mirror
 from datamodules.volumes.decoding import Decoded, decode, decode_cached
+from datamodules.volumes.labels import labels_to_regions
 from zoo.core.errors import DataError
 
 
@@ -42,12 +43,9 @@ class Reading:
             return decode(case, self.modalities, self.values)
         return decode_cached(case, self.modalities, self.values, self.cache)
 
-    def masks(self, labels: np.ndarray) -> np.ndarray:
-        """uint8 [R, D, H, W], 0 or 1, of labels uint8 [D, H, W]."""
-        member = np.zeros((len(self.regions), 256), np.uint8)
-        for row, values in zip(member, self.regions.values(), strict=True):
-            row[list(values)] = 1
-        return member[:, labels]
+    def masks(self, labels: np.ndarray) -> Tensor:
+        """uint8 [R, D, H, W], 0 or 1, of labels uint8 [D, H, W], perhaps mapped from a file."""
+        return labels_to_regions(torch.from_numpy(np.array(labels)), self.regions)
 
 
 class VolumeSource:
@@ -91,7 +89,7 @@ class VolumeSource:
 
     def _whole(self, case: Case, decoded: Decoded) -> tuple[Tensor, Tensor | None, Sample]:
         everywhere = (slice(None),) * 3
-        mask = torch.from_numpy(self.reading.masks(decoded.labels)) if self.labelled else None
+        mask = self.reading.masks(decoded.labels) if self.labelled else None
         # The published predictions bear T1's header; sequences agree in space, so that the choice hardly matters.
         reference = case.files.get("t1") or next(iter(case.files.values()))
         rest = {"affine": torch.from_numpy(decoded.affine.copy()), "reference": str(reference)}
@@ -101,9 +99,9 @@ class VolumeSource:
         crop = self.reading.crop
         decoded = _at_least(decoded, crop)
         masks = self.reading.masks(decoded.labels)
-        box = draw_box(masks, crop, rng, self.reading.sampler)
+        box = draw_box(masks.numpy(), crop, rng, self.reading.sampler)
         image = _normalised(decoded, box.slices)
-        mask = torch.from_numpy(masks[(slice(None), *box.slices)])
+        mask = masks[(slice(None), *box.slices)]
         if image.shape[1:] != crop:
             image = F.interpolate(image[None], crop, mode="trilinear")[0]
             mask = F.interpolate(mask[None], crop, mode="nearest-exact")[0]
