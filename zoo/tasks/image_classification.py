@@ -68,8 +68,13 @@ class ImageClassificationModule(ZooModule):
         return self.logits(self.front_end(batch["image"]))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.val_accuracy.update(self(batch), batch["label"])
-        self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
+        self.score(self(batch), batch["label"], "val")
+
+    def score(self, logits: Tensor, label: Tensor, stage: str) -> None:
+        """Count a batch of validation ("val") or test: logits [B, C], int64 [B]."""
+        metric = self.val_accuracy if stage == "val" else self.test_accuracy
+        metric.update(logits, label)
+        self.log(f"{stage}/accuracy", metric, on_epoch=True, prog_bar=stage == "val")
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn != "fit" or self.trainer.sanity_checking:
@@ -79,8 +84,7 @@ class ImageClassificationModule(ZooModule):
         self.log("val/accuracy_best", self._epochs["best"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.test_accuracy.update(self(batch), batch["label"])
-        self.log("test/accuracy", self.test_accuracy, on_epoch=True)
+        self.score(self(batch), batch["label"], "test")
 
     def on_test_epoch_end(self) -> None:
         rows = {"test": float(self.test_accuracy.compute())}  # sync: once
