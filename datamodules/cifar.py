@@ -129,8 +129,9 @@ class CIFAR(ZooDataModule):
 
     def prepare_data(self) -> None:
         super().prepare_data()
-        if self.noise in GENERATED:  # by one process, before the others read it
-            _ = self._given
+        evaluates = self.trainer is not None and (self.trainer.testing or self.trainer.predicting)
+        if self.noise in GENERATED and not evaluates:
+            _ = self._given  # drawn and written by one process, before the others read them
 
     def val_dataloader(self) -> Loader | list[Loader]:
         return [] if self.validation == 0 else super().val_dataloader()

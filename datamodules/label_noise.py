@@ -171,7 +171,10 @@ def _write(path: Path, data: str, labels: Tensor) -> None:
         unfinished.write_bytes(safetensors.torch.save({"labels": labels}, metadata))
         unfinished.replace(path)
     except OSError as error:
-        raise DataError(f"{path}, where the drawn labels are kept, cannot be written: {error.strerror}.") from error
+        raise DataError(
+            f"{path} cannot be written: {error.strerror}. Drawn labels are kept there, so that a resumed run goes "
+            "on with its own."
+        ) from error
 
 
 def refuse_labels(labels: Tensor, num_classes: int, count: int, what: str) -> None:

@@ -39,7 +39,7 @@ def read_image(path: Path) -> Tensor:
 
 def _grey(image: Image.Image) -> Image.Image:
     """As floats in [0, 1], in Pillow's mode F."""
-    if images.is_16_bit(image):  # 16 bits, which Pillow's own conversion would cut off at 255
+    if images.is_16_bit(image):  # which Pillow's own conversion would cut off at 255
         return Image.fromarray(np.asarray(image, np.float32) / np.float32(65535))
     image = images.on_black(image)
     if image.mode not in ("1", "L"):

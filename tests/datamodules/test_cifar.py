@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,6 +143,15 @@ def test_drawn_labels_are_kept_and_used_again(copy, monkeypatch):
     again = CIFAR(root=copy, noise="instance", noise_rate=0.4, noise_seed=0)
     again.prepare_data()
     assert torch.equal(labels_of(again)[1], labels_of(data)[1])
+
+
+@pytest.mark.parametrize("stage", ["testing", "predicting"])
+def test_evaluation_draws_no_labels(copy, stage):
+    data = CIFAR(root=copy, noise="instance", noise_rate=0.4)
+    data.trainer = SimpleNamespace(**{"testing": False, "predicting": False, "lightning_module": None} | {stage: True})
+    data.prepare_data()
+    data.source("test")
+    assert not (copy / KEPT).exists()
 
 
 def test_labels_follow_the_runs_seed_if_none_is_named(copy, monkeypatch):

@@ -129,5 +129,5 @@ def test_kept_labels_must_fit(tmp_path, classes, count, said):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"labels\.safetensors, where the drawn labels are kept, cannot be written"):
+    with pytest.raises(DataError, match=r"labels\.safetensors cannot be written: .*Drawn labels are kept there"):
         kept_labels(tmp_path / "file" / "labels.safetensors", "data", 10, 2000, lambda: LABELS)
