@@ -17,8 +17,8 @@ def log_prior(prior: Tensor) -> Tensor:
     return prior.float().clamp_min(FLOOR).log()
 
 
-def class_posterior(log_p: Tensor, prior: Tensor) -> Tensor:
-    """Log of q(y) ∝ π(y) p(y | x_i) / Σ_j p(y | x_j): log-probabilities [B, C], with gradient.
+def log_joint(log_p: Tensor, prior: Tensor) -> Tensor:
+    """log π(y) p(y | x_i) / Σ_j p(y | x_j), float [B, C]: prior times the stand-in for a generator p(x_i | y).
 
     The sum runs over the batches of all ranks, which are equally long, and gradients pass through it to all of them.
 
@@ -26,12 +26,16 @@ def class_posterior(log_p: Tensor, prior: Tensor) -> Tensor:
         log_p: log p(y | x_i), [B, C].
         prior: π, [B, C].
     """
-    log_g = gather_rows_with_grad(log_p).log_softmax(0).chunk(world_size())[rank()]
-    return (log_prior(prior) + log_g).log_softmax(1)
+    return gather_rows_with_grad(log_p).log_softmax(0).chunk(world_size())[rank()] + log_prior(prior)
+
+
+def class_posterior(log_p: Tensor, prior: Tensor) -> Tensor:
+    """:func:`log_joint`, normalised over classes: log q(y), [B, C], with gradient."""
+    return log_joint(log_p, prior).log_softmax(1)
 
 
 @register("implicit_generative", kind="candidate_labels")
-def implicit_generative(logits: Tensor, prior: Tensor) -> Tensor:
+def implicit_generative(log_p: Tensor, prior: Tensor) -> Tensor:
     """Pull predictions to the candidates, weighted by how typical the image is of each: GNL's prior term.
 
     KL(q ‖ p) with p the prediction and q ∝ π(y) p(y|x_i) / Σ_j p(y|x_j): the classifier's output, normalised over the
@@ -39,13 +43,13 @@ def implicit_generative(logits: Tensor, prior: Tensor) -> Tensor:
     the batch size; accumulating gradients does not make up for a smaller one.
 
     Args:
-        logits: float [B, C].
+        log_p: log-probabilities, float [B, C].
         prior: float [B, C], rows sum to 1, zero outside the candidates; no gradient.
 
     Returns:
         Scalar: mean over samples.
     """
-    log_p = logits.float().log_softmax(1)
+    log_p = log_p.float()
     return F.kl_div(log_p, class_posterior(log_p, prior.detach()), reduction="batchmean", log_target=True)
 
 

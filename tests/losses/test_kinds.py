@@ -29,8 +29,8 @@ CALLS = {
         (randn(1, C), (labels(1),), {"index": torch.zeros(1, dtype=torch.long), "epoch": 0}),
     ],
     "candidate_labels": [
-        (randn(B, C), (torch.eye(C)[labels(B)] / 2 + torch.eye(C)[0] / 2,), {}),
-        (randn(1, C), (torch.full((1, C), 1 / C),), {}),
+        (randn(B, C).log_softmax(1), (torch.eye(C)[labels(B)] / 2 + torch.eye(C)[0] / 2,), {}),
+        (randn(1, C).log_softmax(1), (torch.full((1, C), 1 / C),), {}),
     ],
     "segmentation": [
         (randn(B, C, 8, 7), ((randn(B, C, 8, 7) > 0).float(),), {}),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from losses.candidate_labels import log_prior
+from losses.candidate_labels import log_joint, log_prior
 from losses.slots import Slot
 from zoo.core.distributed import rank, world_size
 from zoo.core.randomness import derive, global_seed, numpy_generator, torch_generator
@@ -161,14 +161,12 @@ class GNL(ImageClassificationModule):
         if mixed:
             share, others = mixed
             fit = share * fit + (1 - share) * given(others)
-        student = noisy.float().log_softmax(1)
-        if self.direction == "pxy":
-            student = student + log_prior(prior)
-        return {
-            "noisy": fit,
-            "prior": self.losses.prior(clean, prior),
-            "posterior": self.losses.posterior(student, clean),
-        }
+        log_p = clean.float().log_softmax(1)
+        terms = {"noisy": fit, "prior": self.losses.prior(log_p, prior)}
+        # The evidence is equal for all classes, so it has no effect; but with it steps equal the published code's to
+        # the last bit, and training blows differences up.
+        joint = log_prior(prior) if self.direction == "pxy" else log_joint(log_p, prior).logsumexp(1, keepdim=True)
+        return {**terms, "posterior": self.losses.posterior(noisy.float().log_softmax(1) + joint, clean)}
 
     def _draw_prior(self, number: int, batch: Batch) -> Tensor:
         """π of one network's samples, [B, C], from what is remembered before this batch."""
