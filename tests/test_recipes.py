@@ -27,8 +27,11 @@ def demos(tmp_path_factory):
 def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(RECIPES / f"{name}.yaml")
-    data = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["data"]["class_path"]
+    asked = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    data = asked["data"]["class_path"]
     small = [f"--data.root={demos / data}", "--data.demo=60"]
+    if "width" in asked["model"]["init_args"]:
+        small.append("--model.width=4")
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
     main(["test", "-c", recipe, *small, "--ckpt_path=best"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])
