@@ -7,7 +7,6 @@ label is wrong, the more classes drawn at random.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.core.label_memory import LabelMemory
@@ -39,7 +38,8 @@ def draw_class(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 def coverage(classes: int, *labels: Tensor) -> Tensor:
     """bool [B, C]: the given labels and the drawn classes, each int64 [B]."""
-    return torch.stack([F.one_hot(label, classes) for label in labels]).amax(0).bool()
+    numbers = torch.arange(classes, device=labels[0].device)  # one_hot would wait for the device
+    return (torch.stack(labels)[..., None] == numbers).any(0)
 
 
 def uncertainty_count(noise_probability: Tensor, covered: Tensor, leave_out: int) -> Tensor:
