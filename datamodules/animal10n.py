@@ -11,7 +11,7 @@ from datamodules.image_list import SUFFIXES, HeldOutData, ImageList, Part, ReadL
 from datamodules.images import HorizontalFlip, Resize, Step
 from zoo.core.errors import DataError
 
-CLASSES = (*("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig"),)
+CLASSES = ("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig")
 FOLDERS: dict[Part, tuple[str, int]] = {"train": ("training", 50_000), "test": ("testing", 5_000)}
 NUMBERS = tuple(map(str, range(len(CLASSES))))
 
@@ -57,6 +57,7 @@ class Animal10N(HeldOutData):
 
     name: ClassVar[str] = "animal10n"
     folder: ClassVar[str] = "animal10n"
+    classes: ClassVar[tuple[str, ...]] = CLASSES
     num_classes: ClassVar[int] = len(CLASSES)
     augment: ClassVar[tuple[Step, ...]] = (Resize(64), HorizontalFlip())
     steps: ClassVar[tuple[Step, ...]] = (Resize(64),)

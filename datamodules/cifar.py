@@ -15,7 +15,16 @@ from torch import Tensor
 
 from datamodules import label_noise
 from datamodules.base import DEMO_RECORD, Split, ZooDataModule
-from datamodules.cifar_files import FAMILIES, SIDE, Family, Pictures, read_batch, read_human_labels, read_part
+from datamodules.cifar_files import (
+    FAMILIES,
+    SIDE,
+    Family,
+    Pictures,
+    read_batch,
+    read_class_names,
+    read_human_labels,
+    read_part,
+)
 from datamodules.held_out import Validation, ranks_within_classes, refuse_validation, spread_share
 from datamodules.images import HorizontalFlip, RandomCrop, Step, apply, to_tensor
 from datamodules.loading import Loader, Sample
@@ -127,6 +136,11 @@ class CIFAR(ZooDataModule):
     def num_classes(self) -> int:
         return self.family.num_classes
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the data set's file of them is there."""
+        return read_class_names(self.root, self.family)
+
     def prepare_data(self) -> None:
         super().prepare_data()
         evaluates = self.trainer is not None and (self.trainer.testing or self.trainer.predicting)
@@ -150,14 +164,19 @@ class CIFAR(ZooDataModule):
         return self._read("train")
 
     def _read(self, part: Literal["train", "test"]) -> Pictures:
-        return read_part(self.root, self.family, part, whole=not (self.root / DEMO_RECORD).exists())
+        return read_part(self.root, self.family, part, self._whole)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether there must be as many samples as published; a demo has fewer of each class than recipes ask for."""
+        return not (self.root / DEMO_RECORD).exists()
 
     @cached_property
     def _rows(self) -> dict[str, np.ndarray]:
         """Rows of the training files for "train" and "val", ascending."""
         clean, rows = self._training.labels, np.arange(len(self._given))
         if self.samples_per_class is not None:
-            if (fewest := int(clean.bincount().min())) < self.samples_per_class:
+            if self._whole and (fewest := int(clean.bincount().min())) < self.samples_per_class:
                 raise DataError(
                     f"data.samples_per_class is {self.samples_per_class}, but a class under {self.root} has {fewest}."
                 )
@@ -165,9 +184,8 @@ class CIFAR(ZooDataModule):
             rows = rows[ranks < self.samples_per_class]
         if self.validation in (0, "test"):
             return {"train": rows, "val": rows[:0]}
-        held_out = spread_share(
-            self._given[rows], self.validation, numpy_generator(global_seed(), "cifar", "validation")
-        )
+        rng = numpy_generator(global_seed(), "cifar", "validation")
+        held_out = spread_share(self._given[rows], self.validation, rng)
         return {"train": rows[~held_out], "val": rows[held_out]}
 
     # -- labels --------------------------------------------------------------------------------------------------------
@@ -191,9 +209,8 @@ class CIFAR(ZooDataModule):
         if self.noise == "asymmetric":
             return label_noise.asymmetric_noise(clean, TAKEN_FOR, self.noise_rate, random.Random(seed))
         rng = np.random.RandomState(seed)
-        return label_noise.instance_noise(
-            torch.from_numpy(images), clean, self.num_classes, self.noise_rate, rng
-        ).labels
+        pixels = torch.from_numpy(images)
+        return label_noise.instance_noise(pixels, clean, self.num_classes, self.noise_rate, rng).labels
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -236,6 +253,10 @@ class CIFAR(ZooDataModule):
 
 
 def _problems(root: Path, family: Family, whole: bool) -> Iterator[str]:
+    try:
+        read_class_names(root, family)
+    except DataError as error:
+        yield str(error)
     labels: list[Tensor] | None = []
     for name in (*family.train, *family.test):
         part = "train" if name in family.train else "test"

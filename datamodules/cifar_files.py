@@ -29,6 +29,7 @@ class Family:
         train, test: their names, in the order in which samples are counted.
         counts: samples in each pickle of the two parts.
         label_key: of the labels in a pickle.
+        names: the pickle with the classes' names, and their key.
         human_file: of CIFAR-N.
         human_labels: our names of its label sets, and theirs.
     """
@@ -39,6 +40,7 @@ class Family:
     test: tuple[str, ...]
     counts: dict[Part, int]
     label_key: str
+    names: tuple[str, str]
     human_file: str
     human_labels: dict[str, str]
 
@@ -54,6 +56,7 @@ FAMILIES: dict[str, Family] = {
         test=("test_batch",),
         counts={"train": 10_000, "test": 10_000},
         label_key="labels",
+        names=("batches.meta", "label_names"),
         human_file="CIFAR-10_human.pt",
         human_labels={
             "human_aggregate": "aggre_label",
@@ -70,6 +73,7 @@ FAMILIES: dict[str, Family] = {
         test=("test",),
         counts={"train": 50_000, "test": 10_000},
         label_key="fine_labels",
+        names=("meta", "fine_label_names"),
         human_file="CIFAR-100_human.pt",
         human_labels={"human": "noisy_label"},
     ),
@@ -118,6 +122,24 @@ def read_batch(path: Path, family: Family, count: int | None = None) -> Pictures
     labels = _labels(content, family.label_key, path)
     refuse_labels(labels, family.num_classes, len(planes), f"{path}: the labels")
     return Pictures(planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), labels)
+
+
+def read_class_names(root: Path, family: Family) -> tuple[str, ...] | None:
+    """The names of the classes; `None` if the file that has them was not kept.
+
+    Raises:
+        DataError: if the file is broken or names other than one text per class.
+    """
+    file, key = family.names
+    path = root / family.folder / file
+    if not path.exists():
+        return None
+    names = _texts(read_pickle(path), path).get(key)
+    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
+        raise DataError(f"{path}: its entry {key!r} is no list of names.")
+    if len(names) != family.num_classes:
+        raise DataError(f"{path} names {len(names)} classes; there are {family.num_classes}.")
+    return tuple(name.decode("latin-1") if isinstance(name, bytes) else name for name in names)
 
 
 def read_human_labels(root: Path, family: Family, name: str, clean: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def instance_noise(
         rate: mean of the samples' flip rates, which are normal with `std` and truncated to [0, 1].
     """
     flip_rates = rate + std * _standard_normal_between(-rate / std, (1 - rate) / std, rng.random_sample(len(labels)))
-    flip_rates = flip_rates.clamp(0, 1)
+    flip_rates = flip_rates.clamp(0, 1)  # which rounding may leave
     dim = images[0].numel()
     projections, scores = torch.empty(num_classes, dim, num_classes), torch.empty(len(labels), num_classes)
     for number in range(num_classes):  # all images or projections at once, as floats, would be gigabytes

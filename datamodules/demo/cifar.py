@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from datamodules.cifar_files import FAMILIES, Family
-from datamodules.demo.digits import Digits, draw_digits
+from datamodules.demo.digits import Digits, class_names, draw_digits
 from datamodules.label_noise import instance_noise
 from zoo.core.errors import RecipeError
 
@@ -36,6 +36,8 @@ def write_demo(root: Path, samples: int) -> None:
         for name, part in zip(family.train, rows, strict=True):
             _write_batch(folder / name, family, Digits(train.images[part], train.labels[part]))
         _write_batch(folder / family.test[0], family, test)
+        file, key = family.names
+        (folder / file).write_bytes(pickle.dumps({key: class_names(family.num_classes)}, protocol=2))
         _write_human_labels(root / family.human_file, family, train)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from datamodules.own_data import DIGIT_NAMES
 from zoo.core.errors import RecipeError
 from zoo.core.extras import require
 from zoo.core.randomness import numpy_generator
@@ -53,6 +54,12 @@ def draw_digits(train: int, test: int, num_classes: int = DIGITS, size: int = 32
         images = np.stack([_picture(ink, label, num_classes, size) for ink, label in drawn])
         parts.append(Digits(images[order], labels[order]))
     return parts[0], parts[1]
+
+
+def class_names(num_classes: int) -> list[str]:
+    """Such as "zero", and "zero on colour 2" of the third paper."""
+    papers = ("" if paper == 0 else f" on colour {paper}" for paper in range(-(-num_classes // DIGITS)))
+    return [f"{name}{paper}" for paper in papers for name in DIGIT_NAMES][:num_classes]
 
 
 def _picture(ink: np.ndarray, label: int, num_classes: int, size: int) -> np.ndarray:

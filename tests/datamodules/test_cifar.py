@@ -78,6 +78,19 @@ def test_images_are_planes_of_rows_and_samples_are_counted_through_the_files(dem
     assert sample["id"] == f"train/{place}"
 
 
+def test_classes_have_the_names_of_the_file_if_it_is_there(copy):
+    assert CIFAR(root=copy).classes[:2] == ("zero", "one")
+    assert CIFAR(root=copy, dataset="cifar100").classes[21] == "one on colour 2"
+    meta = copy / TEN.folder / "batches.meta"
+    meta.write_bytes(pickle.dumps({b"label_names": [b"zero"] * 9}))
+    with pytest.raises(DataError, match=r"batches\.meta names 9 classes; there are 10"):
+        _ = CIFAR(root=copy).classes
+    (line,) = CIFAR.check(copy)
+    assert "batches.meta" in line
+    meta.unlink()
+    assert CIFAR(root=copy).classes is None
+
+
 def test_augmentation_is_a_rule_of_seed_epoch_and_index(demo):
     data = CIFAR(root=demo, batch_size=8)
     images = [next(iter(data.pass_loader("train", augment=True, epoch=epoch)))["image"] for epoch in (0, 0, 1)]
@@ -118,7 +131,10 @@ def test_a_subset_has_so_many_of_each_true_class_and_contains_smaller_ones(demo,
     assert set(few.source("train").rows) != set(other.source("train").rows)
 
 
-def test_a_subset_larger_than_a_class_is_an_error(demo):
+def test_a_subset_larger_than_a_class_is_an_error_in_real_data_and_all_of_a_demo(demo, monkeypatch):
+    assert CIFAR(root=demo, samples_per_class=22).num_samples("train") == 210
+    monkeypatch.setattr(CIFAR, "_read", lambda self, part: cifar_files.read_part(demo, TEN, part, whole=False))
+    monkeypatch.setattr(CIFAR, "_whole", True)
     with pytest.raises(DataError, match=r"samples_per_class is 22, but a class under .* has 21"):
         CIFAR(root=demo, samples_per_class=22).source("train")
 

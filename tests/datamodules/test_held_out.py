@@ -24,3 +24,9 @@ def test_a_share_is_spread_over_the_classes(labels, share, seed):
     assert chosen.sum() == round(share * len(labels))
     all_of, chosen_of = labels.bincount(minlength=6), labels[chosen].bincount(minlength=6)
     assert ((chosen_of - share * all_of).abs() <= 0.5 * (all_of > 0).sum() + 1).all()  # rounding of each class
+
+
+def test_a_share_takes_as_much_of_a_rare_class_as_of_a_frequent_one():
+    labels = torch.tensor([0] * 40 + [1] * 10)
+    chosen = torch.from_numpy(spread_share(labels, 0.2, np.random.default_rng(0)))
+    assert labels[chosen].bincount().tolist() == [8, 2]
