@@ -78,7 +78,7 @@ def _run(run: Run) -> Record:
         with printed.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             try:
                 main(["fit", "-c", run.recipe, *options])
-                main(["test", "-c", run.recipe, *options, "--ckpt_path=best"])
+                main(["test", "-c", run.recipe, *options, f"--ckpt_path={run.checkpoint}"])
             except SystemExit:
                 file.flush()
                 return about | {"error": printed.read_text().strip().splitlines()[-1]}
@@ -100,7 +100,9 @@ def _run(run: Run) -> Record:
 def _asked(run: Run) -> Record:
     """What was run, as far as it can be told before."""
     text = find(run.recipe).read_bytes()
-    return {"recipe": run.recipe, "sha256": hashlib.sha256(text).hexdigest(), "options": run.options}
+    asked = {"recipe": run.recipe, "sha256": hashlib.sha256(text).hexdigest(), "options": run.options}
+    # Records made before there was a choice are of the best one.
+    return asked if run.checkpoint == "best" else asked | {"checkpoint": run.checkpoint}
 
 
 def _versions() -> dict[str, str]:
