@@ -22,6 +22,7 @@ from torch import Tensor
 
 from datamodules.label_noise import instance_noise, symmetric_noise
 from zoo.core.extras import require
+from zoo.methods.gnl.prior import coverage, draw_uncertainty
 from zoo.networks.mfcc import MFCC
 from zoo.state import ClassQueue, GaussianMixture
 
@@ -165,6 +166,25 @@ def symmetric_label_noise(small: bool) -> Pair:
         return torch.tensor([rng.randint(0, classes - 1) if i in chosen else int(labels[i]) for i in range(samples)])
 
     return Pair(lambda rng: symmetric_noise(labels, classes, 0.5, rng), naive, lambda: random.Random(0))
+
+
+@pair
+def uncertainty_labels(small: bool) -> Pair:
+    """Random candidate classes beside the covered ones (GNL); naive: a sample at a time."""
+    samples, classes = (32, 10) if small else (128, 100)
+    covered = coverage(classes, torch.randint(classes, (samples,)), torch.randint(classes, (samples,)))
+    count = torch.randint(classes - 2, (samples,))
+    keys = torch.rand(samples, classes)
+
+    def naive(_: None) -> Tensor:
+        drawn = torch.zeros(samples, classes, dtype=torch.bool)
+        for row in range(samples):
+            free = (~covered[row]).nonzero().squeeze(1)
+            order = keys[row, free].argsort()
+            drawn[row, free[order[: int(count[row])]]] = True
+        return drawn
+
+    return Pair(lambda _: draw_uncertainty(covered, count, keys), naive)
 
 
 def compare(name: str, small: bool, seconds: float = 1.0) -> Result:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 KINDS: dict[str, str] = {
     "classification": "(logits [B, C], labels int64 [B], *, index=None int64 [B], epoch=None)",
+    "candidate_labels": "(log_p [B, C]: log-probabilities, prior [B, C]: zero for classes that a sample cannot have)",
     "segmentation": "(logits [B, C, ...], target [B, C, ...] in {0, 1})",
     "alignment": "(features [M, B, ...]) of the same samples seen by M modalities",
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",

@@ -28,9 +28,12 @@ def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(RECIPES / f"{name}.yaml")
     text = (RECIPES / f"{name}.yaml").read_text()
-    data = yaml.safe_load(text)["data"]["class_path"]
+    asked = yaml.safe_load(text)
+    data = asked["data"]["class_path"]
     kept = "best" if "monitor:" in text else "last"
     small = [f"--data.root={demos / data}", "--data.demo=60"]
+    if "width" in asked["model"]["init_args"]:
+        small.append("--model.width=4")
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
     main(["test", "-c", recipe, *small, f"--ckpt_path={kept}"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])

@@ -42,6 +42,8 @@ class ZooModule(L.LightningModule):
     slots: ClassVar[Mapping[str, Slot]] = {}
     stage_options: ClassVar[Mapping[str, Any]] = {}
     """What a stage of the recipe may set, with defaults."""
+    training_memory: ClassVar[tuple[str, ...]] = ("losses.",)
+    """Prefixes of state that is as long as the training set: made when training begins, no part of the weights."""
 
     def __init__(
         self,
@@ -53,6 +55,8 @@ class ZooModule(L.LightningModule):
         self.stages = Stages(stages, self.stage_options)
         self._finite = FiniteWatch()
         self._passes: dict[str, Pass] = {}
+        self.epochs_done = 0
+        """Epochs finished when passes were last looked at; within a pass, the number of the epoch to come."""
         self._manual_steps = 0
         self._accumulate = 1
         self._clip: float | None = None
@@ -124,6 +128,7 @@ class ZooModule(L.LightningModule):
         return self.trainer.profiler.profile(STATE_UPDATE)
 
     def _run_due_passes(self, epochs_done: int) -> None:
+        self.epochs_done = epochs_done
         for due in self._passes.values():
             if due.is_due(self.steps_done, epochs_done):
                 key = (global_seed(), "pass", due.name, self.steps_done, epochs_done)
@@ -271,9 +276,9 @@ class ZooModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is None or self.trainer.state.fn != "fit":
-            # Evaluation has no use for what losses remember of training samples.
+            # Evaluation has no use for what is remembered of training samples, unless the method made room for it.
             own, saved = self.state_dict().keys(), checkpoint["state_dict"]
-            for key in [key for key in saved if key.startswith("losses.") and key not in own]:
+            for key in [key for key in saved if key.startswith(self.training_memory) and key not in own]:
                 del saved[key]
         kept = checkpoint.get("zoo", {})
         self._manual_steps = kept.get("manual_steps", 0)

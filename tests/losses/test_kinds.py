@@ -28,6 +28,10 @@ CALLS = {
         (randn(B, C), (labels(B),), {"index": torch.arange(B), "epoch": 2}),
         (randn(1, C), (labels(1),), {"index": torch.zeros(1, dtype=torch.long), "epoch": 0}),
     ],
+    "candidate_labels": [
+        (randn(B, C).log_softmax(1), (torch.eye(C)[labels(B)] / 2 + torch.eye(C)[0] / 2,), {}),
+        (randn(1, C).log_softmax(1), (torch.full((1, C), 1 / C),), {}),
+    ],
     "segmentation": [
         (randn(B, C, 8, 7), ((randn(B, C, 8, 7) > 0).float(),), {}),
         (randn(1, C, 4, 4, 4), (torch.zeros(1, C, 4, 4, 4),), {}),
@@ -37,7 +41,12 @@ CALLS = {
     "pixel_contrast": [(randn(N, D), (labels(N),), {})],
 }
 PACKAGED = [entry.name for entry in catalogue.entries().values() if entry.target.startswith("losses.")]
-ALL = [(name, number) for name in PACKAGED for number in range(len(CALLS[kind_of(name)]))]
+ALL = [
+    (name, number)
+    for name in PACKAGED
+    for number, (_, _, keywords) in enumerate(CALLS[kind_of(name)])
+    if keywords.keys() >= {*catalogue.entry(name).facts.get("needs", [])}
+]
 
 
 def loss_module(name: str):
