@@ -139,9 +139,7 @@ class VolumeSegmentationModule(ZooModule):
     def lr_factor(self, step: int) -> float:
         """Factor of the learning rate at an optimizer step."""
         total = self.trainer.estimated_stepping_batches
-        per_epoch = (
-            self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        )  # infinite before it starts
+        per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         stage = self.stages.at(int(step // per_epoch), step)
         return poly(step, min(total, stage.until_step or (stage.until_epoch or math.inf) * per_epoch))
 
