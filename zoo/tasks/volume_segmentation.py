@@ -212,7 +212,9 @@ class VolumeSegmentationModule(ZooModule):
             self._pictured = picture or self._pictured
 
     def on_test_epoch_end(self) -> None:
-        found = {kind: {name: m.compute() for name, m in of.items()} for kind, of in self.test_metrics.items()}
+        found = {
+            kind: {name: m.compute().reshape(-1) for name, m in of.items()} for kind, of in self.test_metrics.items()
+        }
         for kind, of in found.items():
             table = torch.stack([*of.values()])  # subsets, regions
             self.log(f"test/{kind}", table.nanmean())
