@@ -1,11 +1,20 @@
-"""MCKD: importance weights and what they weigh."""
+"""MCKD: importance weights, what they weigh, and how they are learned; its classifier resumes and agrees over ranks."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import avmnist
+from tests.support.probes import state
+from tests.support.runs import Run, differences, state_of, train, uncut_and_resumed
+from tests.toy.plain import trainer
+from zoo.core.errors import RecipeError
 from zoo.methods.mckd import importance
 
 RAW = st.lists(st.floats(-3, 3), min_size=2, max_size=4)
@@ -29,3 +38,92 @@ def test_a_pair_is_weighed_by_the_ratio_of_importances_if_both_are_available(raw
             expected = torch.where(both, w[teacher] / w[student], 0.0)
             torch.testing.assert_close(weight[teacher, student], expected)
     torch.testing.assert_close(importance.teaching(raw, available[:, 0]), weight[..., 0])
+
+
+# -- the classifier ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    return avmnist.one_batch(tmp_path_factory.mktemp("avmnist") / "data")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    found, _ = avmnist.mckd(None)
+    optimizers = [made["optimizer"] for made in found.configure_optimizers()]
+    found.optimizers = lambda use_pl_optimizer: optimizers
+    return found.eval()
+
+
+def test_a_meta_loss_is_that_of_scaled_features_and_moves_importances_alone(model, batch):
+    weights = torch.tensor([0.7, 0.3], requires_grad=True)
+    loss = model.meta_loss(batch, weights)
+    scaled = model.encode(model.inputs(batch)[0]) * weights[:, None, None]
+    expected = model.losses.task(model.network.head(scaled.transpose(0, 1).flatten(1)), batch["label"])
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    found = weights.grad.clone()
+    assert all(p.grad is None for p in model.parameters())
+    weights.grad = None
+    expected.backward()
+    assert torch.equal(found, weights.grad)
+
+
+def test_a_meta_step_is_a_step_of_adam_with_decay(model, batch):
+    model.raw_importance.data = torch.tensor([0.9, 0.1])
+    other = torch.nn.Parameter(model.raw_importance.detach().clone())
+    adam = torch.optim.Adam([other], lr=1e-2, weight_decay=5e-4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for _ in range(3):
+        loss = model.meta_loss(batch, other.softmax(0))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        assert torch.equal(model.meta_step(batch), loss.detach())
+    assert torch.equal(model.raw_importance, other)
+    assert model.raw_importance.grad is None
+    changed = differences(before, model.state_dict())
+    assert changed == ["/raw_importance"]
+
+
+def test_training_does_not_move_importances_and_a_phase_counts_no_steps(tmp_path):
+    model, data = avmnist.mckd(tmp_path / "data")
+    running = trainer(tmp_path, epochs=1)
+    before = model.raw_importance.detach().clone()
+    phases = []
+    model.meta_pass = lambda *_: phases.append((model.steps_done, running.global_step))
+    running.fit(model, data)
+    assert torch.equal(model.raw_importance, before)
+    assert phases == [(1, 1), (4, 4)]
+
+
+def test_without_a_meta_split_it_says_so(tmp_path):
+    model, data = avmnist.mckd(tmp_path / "data")
+    data.meta_share = 0.0
+    with pytest.raises(RecipeError, match="the split meta, in which AVMNIST has no samples"):
+        trainer(tmp_path).fit(model, data)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return Run(avmnist.mckd, tmp_path_factory.mktemp("mckd"), epochs=3, monitor="val/accuracy_image")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", ["mid-epoch", "epoch end", "inside a pass"])
+def test_cut_and_resumed_equals_uncut(run, kill):
+    assert uncut_and_resumed(run, kill, workers=0) == []
+    _, meta = state_of(replace(run, folder=run.folder / "whole").last)["optimizer_states"]
+    assert meta["state"][0]["step"] == 15  # phases after steps 1, 4, 7, 10, 13
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(run):
+    one = replace(run, build=avmnist.mckd_without_dropout, folder=run.folder / "one", probe=state)
+    two = replace(run, build=avmnist.mckd_half_batch, folder=run.folder / "two", probe=state, ranks=2)
+    (alone,), (first, second) = train(one), train(two)
+    for key, value in alone["state"].items():
+        assert np.array_equal(first["state"][key], second["state"][key]), key
+        np.testing.assert_allclose(first["state"][key], value, atol=2e-6, rtol=1e-4, err_msg=key)
