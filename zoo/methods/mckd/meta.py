@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -17,8 +17,6 @@ from zoo.core.errors import RecipeError
 from zoo.methods.mckd.importance import importance
 from zoo.module import Batch, ZooModule
 
-META = "meta"  # the split
-
 
 class MetaLearner(ZooModule):
     """What MCKD's tasks share; stands before the task's class among a method's bases.
@@ -27,6 +25,7 @@ class MetaLearner(ZooModule):
     steps follow one another, so there is nothing to share out.
     """
 
+    meta_split: ClassVar[str] = "meta"
     modalities: Sequence[str]
     raw_importance: nn.Parameter
 
@@ -42,11 +41,13 @@ class MetaLearner(ZooModule):
         # DDP need not look for a gradient, which it never gets in training.
         self.raw_importance = nn.Parameter(torch.rand(len(self.modalities)), requires_grad=False)
         self.meta_optimizer = optimizer or partial(torch.optim.Adam, lr=1e-2, weight_decay=5e-4)
+        self.meta_steps_done = 0
         self.meta_batches, self.meta_batch_size = batches, batch_size
         self.add_pass("meta", self._meta_phase, every_steps=every_steps, first=1)
 
     def _meta_phase(self) -> None:
-        self.meta_pass(self.meta_step, META, self.meta_batches, self.meta_batch_size)
+        self.meta_steps_done = 0  # of this phase
+        self.meta_pass(self.meta_step, self.meta_split, self.meta_batches, self.meta_batch_size)
 
     def meta_loss(self, batch: Batch, weights: Tensor) -> Tensor:
         """Task loss from features that the importance weights [M] scale. Only these get a gradient."""
@@ -66,6 +67,7 @@ class MetaLearner(ZooModule):
         # Not through Lightning's wrapper, which would count a step of training.
         self.optimizers(use_pl_optimizer=False)[1].step()
         self.raw_importance.grad = None
+        self.meta_steps_done += 1
         return loss.detach()
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
@@ -76,10 +78,10 @@ class MetaLearner(ZooModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         datamodule = self.trainer.datamodule
-        if stage == "fit" and not datamodule.num_samples(META):
+        if stage == "fit" and not datamodule.num_samples(self.meta_split):
             raise RecipeError(
                 f"{type(self).__name__} learns importance weights on data that it does not train its network on: the "
-                f"split {META}, in which {type(datamodule).__name__} has no samples as it is set up."
+                f"split {self.meta_split}, in which {type(datamodule).__name__} has no samples as it is set up."
             )
 
     def log_importance(self) -> None:
