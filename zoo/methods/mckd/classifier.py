@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from losses.slots import Slot
@@ -41,6 +41,7 @@ class MCKDClassifier(MetaLearner, AVClassificationModule):
         meta_batches: steps of the importance weights in each phase.
         meta_batch_size: samples in each of them.
         optimizer: of the network; `None` takes Adam, learning rate 1e-3, weight decay 1e-4.
+        scheduler: factory; advances with every epoch.
         meta_optimizer: of the importance weights; `None` takes Adam, learning rate 1e-2, weight decay 5e-4.
         losses: changes to the slots `task` and `distil`.
     """
@@ -59,10 +60,11 @@ class MCKDClassifier(MetaLearner, AVClassificationModule):
         meta_batches: int = 20,
         meta_batch_size: int = 16,
         optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
         meta_optimizer: OptimizerCallable | None = None,
         losses: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(num_classes, optimizer, losses)
+        super().__init__(num_classes, optimizer, scheduler, losses)
         self.save_hyperparameters()
         self.network = MCKDNet(num_classes, dim, drop_rate)
         self.add_importance(meta_every_steps, meta_batches, meta_batch_size, meta_optimizer)
