@@ -118,6 +118,7 @@ class VolumeSegmentationModule(ZooModule):
 
     def lr_factor(self, step: int) -> float:
         """Factor of the learning rate at an optimizer step."""
+        self.trainer.fit_loop.setup_data()  # else an epoch's length is not known yet
         total = self.trainer.estimated_stepping_batches
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         stage = self.stages.at(step // per_epoch, step)
