@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -117,14 +118,10 @@ def test_a_vote_is_the_dice_of_each_modality_alone(model):
 def test_checkpoints_of_its_family_are_read_and_elect_anew(model):
     own = {key: torch.randn_like(value) for key, value in model.network.state_dict().items()}
     names = {r"shared_encoder\.": "shared_enc.", r"decoder\.": "shared_dec."}
-    published = {
-        key.replace(ours, theirs): own[key] for key in own for ours, theirs in names.items() if key.startswith(ours)
-    }
-    more = {
-        "flair_enc.x": torch.zeros(1),
-        "dom_classifier.bias": torch.zeros(4),
-        "kd_weights.kd_weights": torch.zeros(4),
-    }
+    published = dict(own)
+    for ours, theirs in names.items():
+        published = {re.sub(f"^{ours}", theirs, key): value for key, value in published.items()}
+    more = dict.fromkeys(("flair_enc.x", "dom_classifier.bias", "kd_weights.kd_weights"), torch.zeros(4))
     for tensors in (published, published | more):
         model.teachers = torch.ones(4, dtype=torch.bool)
         import_state(model, tensors, LCKD.official.rules)
