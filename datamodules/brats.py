@@ -17,7 +17,11 @@ from torch import Tensor
 from datamodules.base import DEMO_RECORD, Split
 from datamodules.brats_lists import LISTS, YEAR_2018, Part, SplitList, official_parts, parts_by_rule, read_parts
 from datamodules.volumes.cases import Case, find_cases
+from datamodules.volumes.cleaning import clean
+from datamodules.volumes.labels import labels_to_regions as labels_to_masks
+from datamodules.volumes.labels import regions_to_labels as masks_to_labels
 from datamodules.volumes.module import VolumeDataModule, broken
+from datamodules.volumes.nifti import read_volume
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
 
@@ -38,8 +42,7 @@ def labels_to_regions(labels: Tensor) -> Tensor:
     Returns:
         uint8 [..., 3, D, H, W], 0 or 1: ET, WT, TC.
     """
-    regions = (labels == 4, labels >= 1, (labels == 1) | (labels == 4))
-    return torch.stack(regions, dim=-4).to(torch.uint8)
+    return labels_to_masks(labels, REGIONS)
 
 
 def regions_to_labels(probabilities: Tensor) -> Tensor:
@@ -53,9 +56,7 @@ def regions_to_labels(probabilities: Tensor) -> Tensor:
     Returns:
         uint8 [..., D, H, W], values 0, 1, 2, 4.
     """
-    enhancing, whole, core = (probabilities > 0.5).unbind(-4)
-    labels = whole.to(torch.uint8) * 2
-    return labels.masked_fill(core, 1).masked_fill(enhancing, 4)
+    return masks_to_labels(probabilities, REGIONS)
 
 
 class BraTS(VolumeDataModule):
@@ -80,6 +81,7 @@ class BraTS(VolumeDataModule):
         csv: a list of one's own with columns `case` (name of a folder) and `split`: train, val, meta (validation as
             well, that of MCKD) or test (what is tested, instead of the validation cases); `None`: `cases.csv` in
             `root` if there is one.
+        clean: clean up predicted label maps as published, see :func:`~datamodules.volumes.cleaning.clean`.
         **volumes: see :class:`~datamodules.volumes.module.VolumeDataModule`.
     """
 
@@ -89,8 +91,11 @@ class BraTS(VolumeDataModule):
     regions: ClassVar[dict[str, tuple[int, ...]]] = REGIONS
     values: ClassVar[frozenset[int]] = VALUES
 
-    def __init__(self, *, split_list: SplitList = "train", csv: str | Path | None = None, **volumes: Any) -> None:
+    def __init__(
+        self, *, split_list: SplitList = "train", csv: str | Path | None = None, clean: bool = False, **volumes: Any
+    ) -> None:
         super().__init__(**volumes)
+        self.clean = clean
         if split_list not in LISTS:
             raise unknown("value of data.split_list", split_list, LISTS)
         if csv is not None and self.demo:
@@ -125,6 +130,15 @@ class BraTS(VolumeDataModule):
         if not chosen:
             raise DataError(f"BraTS: there are no cases for {split} under {self.root}.")
         return chosen
+
+    def label_map(self, probabilities: Tensor, case: str) -> Tensor:
+        labels = super().label_map(probabilities, case)
+        if not self.clean:
+            return labels
+        files = next(found.files for found in self._cases if found.name == case)
+        t1ce = read_volume(files["t1ce"]).voxels.transpose(1, 2, 0) if "t1ce" in files else None
+        cleaned = clean(labels.permute(1, 2, 0).cpu().numpy(), t1ce)
+        return torch.from_numpy(cleaned).permute(2, 0, 1).to(labels.device)
 
     @classmethod
     def check(cls, root: Path) -> Iterator[str]:

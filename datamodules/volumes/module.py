@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
+from torch import Tensor
+
 from datamodules.base import Split, ZooDataModule
 from datamodules.loading import Loader
 from datamodules.volumes.cases import Case
 from datamodules.volumes.crops import CropSampler, Size
 from datamodules.volumes.decoding import decode
+from datamodules.volumes.labels import labels_to_regions, regions_to_labels
 from datamodules.volumes.source import Reading, VolumeSource
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
@@ -65,6 +68,22 @@ class VolumeDataModule(ZooDataModule):
         raise NotImplementedError
 
     # -- shared ------------------------------------------------------------------------------------------------------
+
+    def label_map(self, probabilities: Tensor, case: str) -> Tensor:
+        """What is written of a prediction, and scored.
+
+        Args:
+            probabilities: float [R, D, H, W] of a whole volume.
+            case: its name.
+
+        Returns:
+            uint8 [D, H, W], the data's label values.
+        """
+        return regions_to_labels(probabilities, self.regions)
+
+    def region_masks(self, labels: Tensor) -> Tensor:
+        """uint8 [R, D, H, W], 0 or 1, of a label map [D, H, W]."""
+        return labels_to_regions(labels, self.regions)
 
     def source(self, split: Split) -> VolumeSource:
         reading = Reading(self.modalities, self.regions, self.values, self.crop_size, self.crop_sampler, self.cache)

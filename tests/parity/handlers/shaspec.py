@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import datamodules.brats as brats
+import datamodules.volumes.cleaning as cleaning
 import losses.alignment as alignment
 import losses.classification as classification
 import losses.segmentation as segmentation
@@ -189,6 +191,14 @@ def sliding_window(case: Case) -> dict[str, Any]:
         grid[axis, : len(row)] = row
     found = {"logit_average": logits, "probability_average": probabilities[0].permute(1, 2, 3, 0)}
     return found | {f"{name}_stats": moments(value) for name, value in found.items()} | {"grid": grid}
+
+
+@handles("shaspec", "postprocess", uses=("datamodules.volumes.cleaning.clean",))
+def postprocess(case: Case) -> dict[str, Any]:
+    maps = case.inputs["label_maps"].numpy()
+    stripes = np.where(np.arange(maps.shape[1]) % 2 == 0, 100, 200)[:, None, None]
+    scans = [stripes * (number == 1) + np.zeros(maps.shape[1:]) for number in range(len(maps))]
+    return {"result": np.stack([cleaning.clean(labels, scan) for labels, scan in zip(maps, scans, strict=True)])}
 
 
 @handles("shaspec", "mode_draws", uses=("zoo.networks.availability.draw_availability",))
