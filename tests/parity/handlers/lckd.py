@@ -125,7 +125,7 @@ def norms(model: nn.Module, case: Case, rules: Sequence[Rule], *, gradients: boo
     ours = {source: key for key, source in apply_rules(published, rules).sources.items()}
     used = {key: model.get_parameter(ours[key]) for key in published if key in ours}
     if not gradients:
-        return torch.stack([(used.get(key, value)).detach().norm() for key, value in case.state.items()])
+        return torch.stack([used.get(key, value).detach().double().norm() for key, value in case.state.items()])
     given = (used[key].grad if key in used else None for key in published)
     return torch.stack([torch.tensor(-1.0).double() if gradient is None else gradient.norm() for gradient in given])
 
