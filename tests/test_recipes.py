@@ -17,6 +17,16 @@ NAMES = sorted(
 )
 
 
+# Networks and crops of the recipes for BraTS are the papers' or those of a demo of minutes.
+SHRUNKEN = {
+    "BraTS": [
+        *("--data.demo=8", "--data.crop_size=[16,32,32]", "--model.window=[16,32,32]", "--model.width=2"),
+        *("--trainer.max_steps=2", "--data.num_workers=0"),
+    ]
+}
+WRITTEN = {"BraTS": ("scores.csv", "predictions")}
+
+
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     """Holds a demo for each data module."""
@@ -30,12 +40,13 @@ def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     text = (RECIPES / f"{name}.yaml").read_text()
     data = yaml.safe_load(text)["data"]["class_path"]
     kept = "best" if "monitor:" in text else "last"
-    small = [f"--data.root={demos / data}", "--data.demo=60"]
+    small = [f"--data.root={demos / data}", "--data.demo=60", *SHRUNKEN.get(data, [])]
+    tested, predicted = WRITTEN.get(data, ("accuracy.csv", "predictions.csv"))
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
     main(["test", "-c", recipe, *small, f"--ckpt_path={kept}"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])
     runs = sorted((tmp_path / "runs" / name).iterdir())
     assert [run.name for run in runs] == ["version_0", "version_1", "version_2"]
     assert (runs[0] / "recipe.yaml").is_file()
-    assert (runs[1] / "accuracy.csv").is_file()
-    assert (runs[2] / "predictions.csv").is_file()
+    assert (runs[1] / tested).is_file()
+    assert (runs[2] / predicted).exists()
