@@ -19,6 +19,12 @@ import torch
 from torch import Tensor
 
 from zoo.core.extras import require
+from zoo.methods.lckd import election
+from zoo.methods.lckd.module import LCKD
+from zoo.methods.mckd import importance
+from zoo.methods.mckd.module import MCKD
+from zoo.metrics.subsets import all_subsets
+from zoo.networks.availability import fill_with_mean
 from zoo.networks.mfcc import MFCC
 from zoo.state import ClassQueue, GaussianMixture
 
@@ -120,6 +126,92 @@ def mfcc(small: bool) -> Pair:
         return found
 
     return Pair(lambda _: front_end(waves, lengths), naive, atol=1e-3)
+
+
+@pair
+def lckd_training_step(small: bool) -> Pair:
+    """Losses and gradients of LCKD; naive: as the released code, which encodes a zero volume for each missing one."""
+    model = _volume_model(LCKD, small)
+    return _training_step(model, lambda there: election.teaching(model.teachers, there))
+
+
+@pair
+def mckd_training_step(small: bool) -> Pair:
+    """The same of MCKD."""
+    model = _volume_model(MCKD, small)
+    return _training_step(model, lambda there: importance.teaching(model.raw_importance, there))
+
+
+@pair
+def mckd_meta_step(small: bool) -> Pair:
+    """Gradient of the importance weights; naive: as the released code, through the whole network and to its weights."""
+    model = _volume_model(MCKD, small)
+    images, mask = _volumes(1, small)
+
+    def ours(_: None) -> Tensor:
+        raw = model.raw_importance.detach().requires_grad_()
+        logits = model.meta_logits(images, [[0, 1, 2, 3]], importance.importance(raw))
+        return torch.autograd.grad(model.losses.task(logits, mask), raw)[0]
+
+    def naive(_: None) -> Tensor:
+        raw = model.raw_importance.detach().requires_grad_()
+        features, skips = _encode_all(model, images)
+        scaled = features * importance.importance(raw).view(-1, 1, 1, 1, 1)
+        logits = model.network.decoder(scaled.flatten(1, 2), [skip.flatten(1, 2) for skip in skips])
+        model.losses.task(logits, mask).backward()
+        return raw.grad
+
+    return Pair(ours, naive, model.zero_grad, atol=1e-8 if small else 1e-4)
+
+
+def _volume_model(method: type[LCKD | MCKD], small: bool) -> Any:
+    """Published width in float32; small and in float64, where features of zero volumes are the same to rounding."""
+    model = method(width=2 if small else 64, window=_size(small))
+    return model.double() if small else model
+
+
+def _size(small: bool) -> tuple[int, int, int]:
+    return (16, 32, 64) if small else (32, 64, 64)
+
+
+def _volumes(samples: int, small: bool) -> tuple[Tensor, Tensor]:
+    images, mask = torch.randn(samples, 4, *_size(small)), torch.rand(samples, 3, *_size(small)) < 0.3
+    return (images.double() if small else images), mask
+
+
+def _encode_all(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    features, skips = model.network.shared_encoder(images.flatten(0, 1)[:, None])
+    return features.unflatten(0, (len(images), -1)), [skip.unflatten(0, (len(images), -1)) for skip in skips]
+
+
+def _training_step(model: Any, weight: Callable[[Tensor], Tensor]) -> Pair:
+    """Mean over all sets of modalities; of small ones, over one of each size."""
+    small = next(model.parameters()).dtype == torch.float64
+    images, mask = _volumes(2, small)
+    subsets = [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]] if small else [[*there] for there in all_subsets(range(4))]
+
+    def naive_terms(there: list[int]) -> dict[str, Tensor]:
+        flags = torch.tensor([m in there for m in range(4)])
+        features, skips = _encode_all(model, torch.where(flags.view(-1, 1, 1, 1), images, 0.0))
+        features = features.transpose(0, 1)
+        filled = fill_with_mean(features, flags).transpose(0, 1).flatten(1, 2)
+        logits = model.network.decoder(filled, [skip.flatten(1, 2) for skip in skips])
+        return {"task": model.losses.task(logits, mask), "distil": model.losses.distil(features, weight(flags))}
+
+    def steps(terms: Callable[[list[int]], dict[str, Tensor]]) -> Tensor:
+        totals = []
+        for there in subsets:
+            found = terms(there)
+            totals.append(found["task"] + 0.1 * found["distil"])
+            totals[-1].backward()
+        # The encoder's gradients of small volumes are rounding errors blown up by norms of two voxels.
+        gradients = [p.grad.norm() for p in model.network.decoder.parameters()] if small else []
+        return torch.stack([*totals, *gradients]).detach()
+
+    def ours(_: None) -> Tensor:
+        return steps(lambda there: model.terms(images, mask, [there] * len(images)))
+
+    return Pair(ours, lambda _: steps(naive_terms), model.zero_grad, atol=1e-8, rtol=1e-6 if small else 1e-2)
 
 
 def compare(name: str, small: bool, seconds: float = 1.0) -> Result:

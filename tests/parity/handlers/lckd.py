@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import losses.segmentation as segmentation
 import torch
-import zoo.tasks.volume_segmentation as task
 from torch import Tensor, nn
 
 import losses.distillation as distillation
+import losses.segmentation as segmentation
 import zoo.methods.lckd.election as election
+import zoo.tasks.volume_segmentation as task
 from tests.parity.handlers.shaspec import mode_draws
 from tests.parity.harness import Case, handles
 from tests.parity.volumes import imported, modalities, moments
