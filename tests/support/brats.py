@@ -11,37 +11,72 @@ import torch
 from datamodules.brats import BraTS
 from zoo.methods.lckd.module import LCKD
 from zoo.methods.mckd.module import MCKD
+from zoo.methods.shaspec.volume_module import ShaSpec
 
-SIZE = (32, 64, 64)
-
-
-def data(root: Path | None, batch_size: int = 2, demo: int = 11, **arguments: Any) -> BraTS:
-    """Small brains: of eleven, six for training and two for validation."""
-    return BraTS(root=root, demo=demo, batch_size=batch_size, crop_size=SIZE, **arguments)
+WINDOW = (16, 32, 32)
 
 
-def _arguments(**arguments: Any) -> dict[str, Any]:
-    optimizer = partial(torch.optim.SGD, lr=0.01)
-    return {"width": 2, "window": SIZE, "optimizer": optimizer} | arguments
+def data(root: Path, batch_size: int = 1, demo: int = 12, **arguments: Any) -> BraTS:
+    return BraTS(**{"root": root, "demo": demo, "crop_size": WINDOW, "batch_size": batch_size} | arguments)
 
 
-def lckd(root: Path | None, batch_size: int = 2) -> tuple[LCKD, BraTS]:
-    """A narrow LCKD that elects after every other step."""
-    return LCKD(elect_every_steps=2, **_arguments()), data(root, batch_size)
+def shaspec(root: Path) -> tuple[ShaSpec, BraTS]:
+    """The narrowest ShaSpec, all modalities at first, then random ones."""
+    stages = [{"name": "warmup", "until_step": 4, "available": "all"}, {"name": "random"}]
+    return ShaSpec(width=2, window=WINDOW, stages=stages), data(root)
+
+
+def plain(root: Path, batch_size: int = 2) -> tuple[ShaSpec, BraTS]:
+    """What ranks can share: in float64, since features of zero volumes are noisy in float32."""
+    optimizer = partial(torch.optim.SGD, lr=1e-3)
+    model = ShaSpec(width=2, window=WINDOW, optimizer=optimizer)
+    return model.double(), data(root, batch_size)
+
+
+def half_batch(root: Path) -> tuple[ShaSpec, BraTS]:
+    return plain(root, batch_size=1)
+
+
+WIDER = (16, 32, 64)  # two voxels at the bottleneck: of one alone all features are equal
+
+
+def lckd(root: Path, batch_size: int = 2) -> tuple[LCKD, BraTS]:
+    """The narrowest LCKD, which elects after every other step; six brains to train on and two to elect with."""
+    optimizer = partial(torch.optim.SGD, lr=1e-3)
+    model = LCKD(width=2, window=WIDER, elect_every_steps=2, optimizer=optimizer)
+    return model.double(), data(root, batch_size, demo=11, crop_size=WIDER)
 
 
 def lckd_half_batch(root: Path) -> tuple[LCKD, BraTS]:
     return lckd(root, batch_size=1)
 
 
-def mckd(root: Path | None, batch_size: int = 2) -> tuple[MCKD, BraTS]:
-    """A narrow MCKD with a phase of two meta steps after every other step, all modalities first, then drawn ones."""
-    stages = [
-        {"name": "complete", "until_step": 2, "available": "all", "meta_every_steps": 2},
-        {"name": "random", "meta_every_steps": 2},
-    ]
-    return MCKD(meta_batches=2, **_arguments(stages=stages)), data(root, batch_size, demo=10, split_list="meta")
+def mckd(root: Path, batch_size: int = 2) -> tuple[MCKD, BraTS]:
+    """The narrowest MCKD with phases of two meta steps after every other step, all modalities at first, then random
+    ones; six brains to train on."""
+    stages = [{"name": "complete", "until_step": 2, "available": "all"}, {"name": "random"}]
+    model = MCKD(
+        width=2,
+        window=WIDER,
+        meta_batches=2,
+        stages=[stage | {"meta_every_steps": 2} for stage in stages],
+        optimizer=partial(torch.optim.SGD, lr=1e-3),
+    )
+    return model.double(), data(root, batch_size, demo=10, crop_size=WIDER, split_list="meta")
 
 
 def mckd_half_batch(root: Path) -> tuple[MCKD, BraTS]:
     return mckd(root, batch_size=1)
+
+
+def batch(samples: int = 2, size: tuple[int, int, int] = WINDOW, seed: int = 0) -> dict[str, Any]:
+    """Random numbers under the contract."""
+    generator = torch.Generator().manual_seed(seed)
+    names = ("flair", "t1", "t1ce", "t2")
+    return {
+        "index": torch.arange(samples),
+        "id": [f"case{number}" for number in range(samples)],
+        "modalities": {name: torch.randn(samples, 1, *size, generator=generator) for name in names},
+        "present": {name: torch.ones(samples, dtype=torch.bool) for name in names},
+        "mask": torch.randint(2, (samples, 3, *size), generator=generator, dtype=torch.uint8),
+    }
