@@ -227,4 +227,4 @@ def test_volumes_on_two_ranks_equal_those_on_one(volume_run):
     (alone,), (first, second) = train(one), train(two)
     for key, value in alone["state"].items():
         assert np.array_equal(first["state"][key], second["state"][key]), key
-        np.testing.assert_allclose(first["state"][key], value, atol=1e-4, rtol=1e-3, err_msg=key)
+        np.testing.assert_allclose(first["state"][key], value, atol=1e-7, rtol=1e-5, err_msg=key)

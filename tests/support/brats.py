@@ -12,6 +12,7 @@ from datamodules.brats import BraTS
 from zoo.methods.lckd.module import LCKD
 from zoo.methods.mckd.module import MCKD
 from zoo.methods.shaspec.volume_module import ShaSpec
+from zoo.tasks.volume_segmentation import VolumeSegmentationModule
 
 WINDOW = (16, 32, 32)
 
@@ -37,6 +38,13 @@ def half_batch(root: Path) -> tuple[ShaSpec, BraTS]:
     return plain(root, batch_size=1)
 
 
+def in_double(model: VolumeSegmentationModule) -> Any:
+    """The model in float64, on images as the data have them."""
+    images = model.images
+    model.images = lambda given: images(given).double()
+    return model.double()
+
+
 WIDER = (16, 32, 64)  # two voxels at the bottleneck: of one alone all features are equal
 
 
@@ -44,7 +52,7 @@ def lckd(root: Path, batch_size: int = 2) -> tuple[LCKD, BraTS]:
     """The narrowest LCKD, which elects after every other step; six brains to train on and two to elect with."""
     optimizer = partial(torch.optim.SGD, lr=1e-3)
     model = LCKD(width=2, window=WIDER, elect_every_steps=2, optimizer=optimizer)
-    return model.double(), data(root, batch_size, demo=11, crop_size=WIDER)
+    return in_double(model), data(root, batch_size, demo=11, crop_size=WIDER)
 
 
 def lckd_half_batch(root: Path) -> tuple[LCKD, BraTS]:
@@ -62,7 +70,7 @@ def mckd(root: Path, batch_size: int = 2) -> tuple[MCKD, BraTS]:
         stages=[stage | {"meta_every_steps": 2} for stage in stages],
         optimizer=partial(torch.optim.SGD, lr=1e-3),
     )
-    return model.double(), data(root, batch_size, demo=10, crop_size=WIDER, split_list="meta")
+    return in_double(model), data(root, batch_size, demo=10, crop_size=WIDER, split_list="meta")
 
 
 def mckd_half_batch(root: Path) -> tuple[MCKD, BraTS]:
