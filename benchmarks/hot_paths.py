@@ -160,8 +160,8 @@ AVAILABLE = ([2], [3, 0], [1, 0, 2], [0, 1, 2, 3])  # 4, 6, 4 and 1 of the 15 se
 
 def _volumes(small: bool) -> tuple[ShaSpec, Tensor, Tensor]:
     """float64, in which both forms agree closely: features of zero volumes are noisy in float32."""
-    window, width = ((16, 32, 32), 2) if small else ((32, 64, 64), 16)
-    model = ShaSpec(width=width, window=window).double()
+    window = (32, 64, 64)
+    model = ShaSpec(width=2 if small else 16, window=window).double()
     return model, torch.randn(2, 4, *window).double(), torch.randint(2, (2, 3, *window))
 
 

@@ -20,7 +20,7 @@ NAMES = sorted(
 # Networks and crops of the recipes for BraTS are the papers' or those of a demo of minutes.
 SHRUNKEN = {
     "BraTS": [
-        *("--data.demo=8", "--data.crop_size=[16,32,32]", "--model.window=[16,32,32]", "--model.width=2"),
+        *("--data.demo=8", "--data.crop_size=[32,64,64]", "--model.window=[32,64,64]", "--model.width=2"),
         *("--trainer.max_steps=2", "--data.num_workers=0"),
     ]
 }

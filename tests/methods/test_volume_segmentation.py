@@ -138,6 +138,11 @@ def test_data_of_other_modalities_or_regions_are_refused():
         made("volume_unet", regions=("WT", "TC"))(batch())
 
 
+def test_a_mistyped_stage_is_told():
+    with pytest.raises(UnknownNameError, match="random"):
+        made("volume_unet", stages=[{"name": "train", "available": "randm"}])
+
+
 def test_the_rate_falls_to_the_end_of_the_stage_and_rises_with_the_next():
     model = made("volume_unet", stages=[{"name": "warmup", "until_step": 80_000}, {"name": "random"}])
     model._trainer = type("Trainer", (), {"current_epoch": 0, "global_step": 0})()

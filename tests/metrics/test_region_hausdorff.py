@@ -14,9 +14,9 @@ def box(depth: int) -> torch.Tensor:
 
 
 def test_a_shift_is_its_length_in_millimetres():
-    metric = RegionHD95(1)
-    metric.update(box(1)[None], box(3)[None], (2.5, 1.0, 1.0))
-    torch.testing.assert_close(metric.compute(), torch.tensor([5.0]))
+    metric = RegionHD95(2)
+    metric.update(torch.stack([box(1), box(1)]), torch.stack([box(3), box(1)]), (2.5, 1.0, 1.0))
+    torch.testing.assert_close(metric.compute(), torch.tensor([5.0, 0.0]))
 
 
 def test_empty_regions_count_nothing_or_the_diagonal():

@@ -18,7 +18,7 @@ def test_windows_of_the_published_crop_start_where_published():
 
     def seen(window: torch.Tensor) -> torch.Tensor:
         starts.append(window[0, :, 0, 0, 0].int().tolist())
-        return window[:, :1, :1, :1, :1].expand(1, 1, *window.shape[2:])
+        return window[:, :1].clone()
 
     sliding_window(seen, image, (80, 160, 160))
     assert [sorted({start[axis] for start in starts}) for axis in range(3)] == [[0, 54, 75], [0, 80], [0, 40]]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from datamodules.brats import BraTS
+from datamodules.brats_lists import SplitList
 from zoo.methods.lckd.module import LCKD
 from zoo.methods.mckd.module import MCKD
 from zoo.methods.shaspec.volume_module import ShaSpec
@@ -17,20 +18,23 @@ from zoo.tasks.volume_segmentation import VolumeSegmentationModule
 WINDOW = (16, 32, 32)
 
 
-def data(root: Path, batch_size: int = 1, demo: int = 12, **arguments: Any) -> BraTS:
-    return BraTS(**{"root": root, "demo": demo, "crop_size": WINDOW, "batch_size": batch_size} | arguments)
+CROP = (32, 64, 64)  # of runs: gradients of zero volumes explode where bottlenecks are one voxel
+
+
+def data(root: Path, batch_size: int = 1, demo: int = 12, split_list: SplitList = "train") -> BraTS:
+    return BraTS(root=root, demo=demo, crop_size=CROP, batch_size=batch_size, split_list=split_list)
 
 
 def shaspec(root: Path) -> tuple[ShaSpec, BraTS]:
     """The narrowest ShaSpec, all modalities at first, then random ones."""
     stages = [{"name": "warmup", "until_step": 4, "available": "all"}, {"name": "random"}]
-    return ShaSpec(width=2, window=WINDOW, stages=stages), data(root)
+    return ShaSpec(width=2, window=CROP, stages=stages), data(root)
 
 
 def plain(root: Path, batch_size: int = 2) -> tuple[ShaSpec, BraTS]:
     """What ranks can share: in float64, since features of zero volumes are noisy in float32."""
     optimizer = partial(torch.optim.SGD, lr=1e-3)
-    model = ShaSpec(width=2, window=WINDOW, optimizer=optimizer)
+    model = ShaSpec(width=2, window=CROP, optimizer=optimizer)
     return model.double(), data(root, batch_size)
 
 
@@ -45,14 +49,11 @@ def in_double(model: VolumeSegmentationModule) -> Any:
     return model.double()
 
 
-WIDER = (16, 32, 64)  # two voxels at the bottleneck: of one alone all features are equal
-
-
 def lckd(root: Path, batch_size: int = 2) -> tuple[LCKD, BraTS]:
     """The narrowest LCKD, which elects after every other step; six brains to train on and two to elect with."""
     optimizer = partial(torch.optim.SGD, lr=1e-3)
-    model = LCKD(width=2, window=WIDER, elect_every_steps=2, optimizer=optimizer)
-    return in_double(model), data(root, batch_size, demo=11, crop_size=WIDER)
+    model = LCKD(width=2, window=CROP, elect_every_steps=2, optimizer=optimizer)
+    return in_double(model), data(root, batch_size, demo=11)
 
 
 def lckd_half_batch(root: Path) -> tuple[LCKD, BraTS]:
@@ -65,12 +66,12 @@ def mckd(root: Path, batch_size: int = 2) -> tuple[MCKD, BraTS]:
     stages = [{"name": "complete", "until_step": 2, "available": "all"}, {"name": "random"}]
     model = MCKD(
         width=2,
-        window=WIDER,
+        window=CROP,
         meta_batches=2,
         stages=[stage | {"meta_every_steps": 2} for stage in stages],
         optimizer=partial(torch.optim.SGD, lr=1e-3),
     )
-    return in_double(model), data(root, batch_size, demo=10, crop_size=WIDER, split_list="meta")
+    return in_double(model), data(root, batch_size, demo=10, split_list="meta")
 
 
 def mckd_half_batch(root: Path) -> tuple[MCKD, BraTS]:
