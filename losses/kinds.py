@@ -10,6 +10,8 @@ KINDS: dict[str, str] = {
     "candidate_labels": "(log_p [B, C]: log-probabilities, prior [B, C]: zero for classes that a sample cannot have)",
     "segmentation": "(logits [B, C, ...], target [B, C, ...] in {0, 1})",
     "alignment": "(features [M, B, ...]) of the same samples seen by M modalities",
+    "cross_modal_distillation": "(features [M, B, ...], weight [M, M] or [M, M, B] of teacher for student); "
+    "no gradient reaches a teacher",
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
     "pixel_contrast": "(features [N, D], labels int64 [N])",
 }

@@ -39,6 +39,19 @@ def test_a_pass_runs_after_every_so_many_epochs_whatever_the_step():
     assert boundaries(every(epochs=2), moments) == [(4, 2), (8, 4), (12, 6)]
 
 
+def test_a_pass_may_begin_at_a_step_of_its_own():
+    look = Pass("look", lambda: None, 4, None, first=1)
+    assert boundaries(look, [(step, 0) for step in range(11)]) == [(1, 0), (5, 0), (9, 0)]
+
+
+def test_a_period_may_change_during_training():
+    now = [3]
+    look = Pass("look", lambda: None, lambda: now[0], None, first=1)
+    ran = boundaries(look, [(step, 0) for step in range(8)])
+    now[0] = 5
+    assert ran + boundaries(look, [(step, 0) for step in range(8, 18)]) == [(1, 0), (4, 0), (7, 0), (11, 0), (16, 0)]
+
+
 def test_it_runs_once_at_a_boundary_however_often_it_is_asked():
     assert boundaries(every(steps=3), [(3, 0)] * 5 + [(4, 1)] * 5) == [(3, 0)]
 

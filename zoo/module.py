@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -111,14 +112,20 @@ class ZooModule(L.LightningModule):
     # -- looks at a whole split between steps -----------------------------------------------------------------------
 
     def add_pass(
-        self, name: str, run: Callable[[], None], *, every_steps: int | None = None, every_epochs: int | None = None
+        self,
+        name: str,
+        run: Callable[[], None],
+        *,
+        every_steps: int | Callable[[], int] | None = None,
+        every_epochs: int | None = None,
+        first: int | None = None,
     ) -> None:
-        """Call `run` after every so many optimizer steps or epochs.
+        """Call `run` after every so many optimizer steps or epochs, from the `first` on; see :class:`zoo.passes.Pass`.
 
         It runs before the next batch or validation, whichever comes first. A checkpoint written between the step and
         the pass lacks its result and the resumed run makes it up; a cut inside it is repeated whole.
         """
-        self._passes[name] = Pass(name, run, every_steps, every_epochs)
+        self._passes[name] = Pass(name, run, every_steps, every_epochs, first)
 
     def updating_state(self) -> AbstractContextManager[None]:
         """Around what a step does to state that training carries beside weights: `zoo speed` tells its time apart.
@@ -153,20 +160,42 @@ class ZooModule(L.LightningModule):
             skip`, what takes a sample's place stands in its row; `batch["index"]` tells which it is.
         """
         loader = self.trainer.datamodule.pass_loader(split, augment, epoch=self.current_epoch)
-        precision = self.trainer.precision_plugin
         found: dict[str, list[Tensor]] = {}
         with isolated(global_seed(), "data_pass", split, self.steps_done), evaluating(self):
             for batch in loader:
-                batch = self.trainer.strategy.batch_to_device(precision.convert_input(batch))
-                with precision.forward_context():
-                    result = function(batch)
-                for key, value in result.items():
+                for key, value in self._applied(function, batch).items():
                     found.setdefault(key, []).append(value)
         # Rank r has read every world-th sample from the r-th on. By place, not by `index`: what replaces the sample of
         # a bad file stands in its row.
         size, world = len(loader.dataset), world_size()
         order = torch.cat([torch.arange(first, size, world) for first in range(world)]).argsort().to(self.device)
         return {key: gather_rows(torch.cat(values))[order] for key, values in found.items()}
+
+    def meta_pass(self, function: Callable[[Batch], object], split: str, batches: int, batch_size: int) -> None:
+        """Call `function` on batches that it learns from: gradients are on, and all ranks see the same batches.
+
+        The split is gone through as often as needed, shuffled and augmented by a rule of (seed, steps done).
+
+        Args:
+            function: batch (on this device) to anything.
+            split: which split of the data module, one that training does not see.
+            batches: how many.
+            batch_size: samples in each; an epoch's last may have fewer.
+        """
+        datamodule = self.trainer.datamodule
+        rounds = -(-batches // len(datamodule.meta_loader(split, batch_size)))
+        for round in range(rounds):
+            loader = datamodule.meta_loader(split, batch_size, epoch=self.steps_done * rounds + round)
+            for batch in itertools.islice(loader, batches):
+                self._applied(function, batch)
+            batches -= len(loader)
+
+    def _applied(self, function: Callable[[Batch], Any], batch: Batch) -> Any:
+        """What `function` gives for a batch on this device, in the trainer's precision."""
+        precision = self.trainer.precision_plugin
+        batch = self.trainer.strategy.batch_to_device(precision.convert_input(batch))
+        with precision.forward_context():
+            return function(batch)
 
     # -- optimizers -------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,11 @@ CALLS = {
         (randn(1, C, 4, 4, 4), (torch.zeros(1, C, 4, 4, 4),), {}),
     ],
     "alignment": [(randn(M, B, D), (), {}), (randn(2, B, 3, D), (), {}), (randn(M, 1, D), (), {})],
+    "cross_modal_distillation": [
+        (randn(M, B, D), (randn(M, M).abs(),), {}),
+        (randn(M, B, 2, D), ((randn(M, M, B) > 0).float(),), {}),
+        (randn(2, 1, D), (torch.zeros(2, 2),), {}),
+    ],
     "distillation": [(randn(B, D), (randn(B, D) + 1,), {}), (randn(B, C, 4), (randn(B, C, 4) * 2,), {})],
     "pixel_contrast": [(randn(N, D), (labels(N),), {})],
 }

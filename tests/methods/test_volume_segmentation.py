@@ -23,6 +23,14 @@ def made(name: str, **arguments):
     return zoo.create_model(name, width=2, window=WINDOW, **arguments)
 
 
+def loss_of(model, given: dict) -> torch.Tensor:
+    """What a step differentiates, also where it does so by hand."""
+    by_hand = []
+    model.manual_step = lambda loss, **_: by_hand.append(loss)
+    loss = model.training_step(given, 0)
+    return by_hand[0] if by_hand else loss
+
+
 def absent(given: dict, *pairs: tuple[str, int], fill: float = 0.0) -> dict:
     given = copy.deepcopy(given)
     for name, row in pairs:
@@ -34,7 +42,7 @@ def absent(given: dict, *pairs: tuple[str, int], fill: float = 0.0) -> dict:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_stands_in_an_absent_modality_does_not_matter(name):
     model = made(name).double()
-    for use in (model, lambda given: model.training_step(given, 0)):
+    for use in (model, lambda given: loss_of(model, given)):
         found = [use(absent(doubled(batch()), ("t1", 0), ("t2", 1), fill=fill)) for fill in (0.0, float("nan"))]
         assert found[0].isfinite().all()
         assert torch.equal(*found)
@@ -55,7 +63,7 @@ def test_every_parameter_learns_and_no_step_waits_for_the_device(name):
     model, given = made(name), batch()
     model.stages = type(model.stages)([{"name": "all", "available": "all"}], model.stage_options)
     with Synchronisations() as synchronisations:
-        loss = model.training_step(given, 0)
+        loss = loss_of(model, given)
         loss.backward()
     assert synchronisations.seen == []
     without = [key for key, p in model.network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -65,9 +73,9 @@ def test_every_parameter_learns_and_no_step_waits_for_the_device(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bf16_step_agrees_with_float32(name):
     model, given = made(name), batch()
-    exact = model.training_step(given, 0)
+    exact = loss_of(model, given)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = model.training_step(given, 0)
+        rounded = loss_of(model, given)
     rounded.backward()
     assert rounded.item() == pytest.approx(exact.item(), rel=0.02)
 
@@ -128,6 +136,11 @@ def test_data_of_other_modalities_or_regions_are_refused():
         made("volume_unet", modalities=("flair", "t1c"))(batch())
     with pytest.raises(RecipeError, match=r"masks have 3 regions, model\.regions names 2"):
         made("volume_unet", regions=("WT", "TC"))(batch())
+
+
+def test_a_mistyped_stage_is_told():
+    with pytest.raises(UnknownNameError, match="random"):
+        made("volume_unet", stages=[{"name": "train", "available": "randm"}])
 
 
 def test_the_rate_falls_to_the_end_of_the_stage_and_rises_with_the_next():

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from losses.slots import Slot
 from zoo.core.distributed import rank
 from zoo.core.errors import RecipeError
-from zoo.core.names import did_you_mean
+from zoo.core.names import did_you_mean, unknown
 from zoo.core.randomness import python_generator
 from zoo.metrics.region_dice import RegionDice
 from zoo.metrics.region_hausdorff import RegionHD95
@@ -27,6 +27,8 @@ from zoo.networks.availability import draw_availability
 from zoo.networks.sliding_window import sliding_window
 from zoo.networks.unet3d_multimodal import Available, Encodings, MultimodalUNet3d
 from zoo.tasks.volume_reports import Pictured, write_overlays, write_scores
+
+AVAILABLE = ("random", "all")
 
 published_sgd = partial(torch.optim.SGD, lr=0.01, momentum=0.99, nesterov=True)
 """The optimizer of ShaSpec, LCKD and MCKD; no weight decay."""
@@ -58,7 +60,7 @@ class VolumeSegmentationModule(ZooModule):
 
     task = "volume_segmentation"
     slots: ClassVar = {"task": Slot("segmentation", "dice_bce")}
-    stage_options: ClassVar = {"available": "random"}
+    stage_options: ClassVar = {"available": AVAILABLE[0]}
     network_class: ClassVar[type[MultimodalUNet3d]] = MultimodalUNet3d
 
     def __init__(
@@ -74,6 +76,9 @@ class VolumeSegmentationModule(ZooModule):
     ) -> None:
         super().__init__(losses, stages)
         self.save_hyperparameters()
+        for stage in stages or []:
+            if (value := stage.get("available", AVAILABLE[0])) not in AVAILABLE:
+                raise unknown("value of `available` of a stage", str(value), AVAILABLE)
         self.modalities, self.regions, self.window = tuple(modalities), tuple(regions), tuple(window)
         self.optimizer = optimizer
         self.network = self.network_class(len(modalities), len(regions), width, checkpointing)
@@ -138,6 +143,7 @@ class VolumeSegmentationModule(ZooModule):
 
     def lr_factor(self, step: int) -> float:
         """Factor of the learning rate at an optimizer step."""
+        self.trainer.fit_loop.setup_data()  # else an epoch's length is not known yet
         total = self.trainer.estimated_stepping_batches
         per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         stage = self.stages.at(int(step // per_epoch), step)

@@ -25,7 +25,7 @@ class ShaSpec(VolumeSegmentationModule):
     tests the first in the order of `modalities`. As in the released code, alignment and domain terms take the
     features of the zero volumes that stand for missing modalities. Where a modality is missing its specific encoder's
     pyramid pooling gets no gradient; training goes on with its momentum, as the paper's did (PyTorch 1.7 left zeros
-    where newer ones leave no gradient).
+    where newer ones leave no gradient). So on several devices `trainer.strategy` is ddp_find_unused_parameters_true.
 
     Args:
         kwargs: as of :class:`~zoo.tasks.volume_segmentation.VolumeSegmentationModule`. Slots: `task`, `align`
