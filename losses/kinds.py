@@ -11,4 +11,6 @@ KINDS: dict[str, str] = {
     "alignment": "(features [M, B, ...]) of the same samples seen by M modalities",
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
     "pixel_contrast": "(features [N, D], labels int64 [N])",
+    "spectrogram": "(predicted [..., 2, F, N], target [..., 2, F, N]), real and imaginary parts",
+    "triplet": "(anchor [B, D], positive [B, D], negative [B, D])",
 }
