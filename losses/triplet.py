@@ -23,10 +23,10 @@ def triplet_info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, *, temp
     """
     count = len(anchor)
     rows = F.normalize(torch.cat([anchor, positive, negative]).float(), dim=1)
-    logits = rows[: 2 * count] @ rows.T / temperature
+    with torch.autocast(rows.device.type, enabled=False):
+        logits = rows[: 2 * count] @ rows.T / temperature
     sample = torch.arange(2 * count, device=rows.device) % count
-    own = torch.arange(3 * count, device=rows.device)
     same = F.pad(sample[:, None] == sample, (0, count))
-    partner = logits.gather(1, (own[: 2 * count, None] + count) % (2 * count))
+    partner = logits.gather(1, torch.arange(2 * count, device=rows.device)[:, None].roll(count, 0))
     against = torch.logsumexp(torch.cat([logits.masked_fill(same, -torch.inf), partner], dim=1), dim=1)
     return (against - partner.squeeze(1)).sum() / (3 * count)

@@ -6,6 +6,7 @@ Between encoder and decoder a method joins what it sees to what it hears.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ class MaskEncoder(nn.Module):
         channels = [2, width, 2 * width, 4 * width, 8 * width, 8 * width]
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2))
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in pairwise(channels)
         )
 
     def forward(self, spectrogram: Tensor) -> list[Tensor]:
@@ -94,8 +95,8 @@ def bottleneck_size(spectrogram_size: tuple[int, int]) -> tuple[int, int]:
     bins, frames = (size >> LEVELS for size in spectrogram_size)
     if min(bins, frames) < 1:
         raise RecipeError(
-            f"Windows give spectrograms of {spectrogram_size[0]} bins and {spectrogram_size[1]} frames; the U-Net needs "
-            f"at least {2**LEVELS} of each: make model.window longer."
+            f"Windows give spectrograms of {spectrogram_size[0]} bins and {spectrogram_size[1]} frames; the U-Net "
+            f"needs at least {2**LEVELS} of each: make model.window longer."
         )
     return bins, frames
 

@@ -19,7 +19,7 @@ def tokens(features: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """What is heard asks what is seen (section 3.2): cross-attention, self-attention, two linear layers, each post-norm.
+    """What is heard asks what is seen (section 3.2): cross-attention, self-attention, two linear layers, all post-norm.
 
     Args:
         dim: D; a multiple of 8, the number of heads.
@@ -110,19 +110,30 @@ class AudioNet(nn.Module):
         self.decoder = MaskDecoder(dim, width, AVAD(dim, (2 * bins, 2 * frames), dim, positions))
         initialise(self)
 
-    def encode(self, spectrogram: Tensor) -> list[Tensor]:
-        """Float [B, 2, F, N] to the features of all layers; the last is what :meth:`fuse` takes."""
-        return self.encoder(spectrogram)
-
-    def fuse(self, bottleneck: Tensor, visual: Tensor) -> Tensor:
-        """[B, D, f, n] and [B, D, h, w] to [B, D, f, n]."""
-        return self.fusion(bottleneck, visual)
-
-    def decode(self, fused: Tensor, features: list[Tensor], visual: Tensor) -> Tensor:
-        """What :meth:`fuse` and :meth:`encode` gave, and the visual features, to a complex mask [B, 2, F, N]."""
-        return resized(self.decoder(fused, features[:-1], visual), self.spectrogram_size)
-
     def forward(self, spectrogram: Tensor, visual: Tensor) -> Tensor:
         """Float [B, 2, F, N] and [B, D, h, w] to a complex mask in [-1, 1], [B, 2, F, N]."""
-        features = self.encode(spectrogram)
-        return self.decode(self.fuse(features[-1], visual), features, visual)
+        features = self.encoder(spectrogram)
+        return self._decode(self.fusion(features[-1], visual), features, visual)
+
+    def contrasted(
+        self, spectrogram: Tensor, visual: Tensor, previous: Tensor, order: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """The mask, and what the sound fused with three pictures is on average (section 3.3).
+
+        Args:
+            spectrogram: float [B, 2, F, N].
+            visual, previous: features of the current and of the previous frame, [B, D, h, w].
+            order: int64 [h·w]: the third picture is the current frame with its positions in this order.
+
+        Returns:
+            As of :meth:`forward`; anchor, positive and negative, [B, D] each.
+        """
+        features = self.encoder(spectrogram)
+        shuffled = visual.flatten(2)[..., order].view_as(visual)
+        # One after the other, in this order: so move the statistics of the BatchNorm in it.
+        fused = [self.fusion(features[-1], seen) for seen in (visual, previous, shuffled)]
+        anchor, positive, negative = (x.mean((2, 3)) for x in fused)
+        return self._decode(fused[0], features, visual), (anchor, positive, negative)
+
+    def _decode(self, fused: Tensor, features: list[Tensor], visual: Tensor) -> Tensor:
+        return resized(self.decoder(fused, features[:-1], visual), self.spectrogram_size)

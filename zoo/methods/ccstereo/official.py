@@ -45,10 +45,7 @@ RULES = (
     Rule(r"^net_audio\.transformer_ffn_layers\.0\.linear1\.", "audio.fusion.mix.0."),
     Rule(r"^net_audio\.transformer_ffn_layers\.0\.linear2\.", "audio.fusion.mix.2."),
     Rule(r"^net_audio\.transformer_ffn_layers\.0\.norm\.", "audio.fusion.mix_norm."),
-    *(
-        Rule(rf"^net_audio\.audionet_convlayer{number + 1}\.", f"audio.encoder.layers.{number}.")
-        for number in range(5)
-    ),
+    *(Rule(rf"^net_audio\.audionet_convlayer{number + 1}\.", f"audio.encoder.layers.{number}.") for number in range(5)),
     *(
         Rule(rf"^net_audio\.audionet_upconvlayer{number + 1}\.upconv\.", f"audio.decoder.layers.{number}.")
         for number in range(5)
