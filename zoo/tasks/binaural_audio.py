@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from losses.slots import Slot
+from zoo.core.distributed import rank
 from zoo.core.errors import DataError, RecipeError
+from zoo.core.extras import require
 from zoo.module import Batch, ZooModule
 from zoo.networks.binaural import both_ears, cut_windows, overlap_add, scale_to_rms
 from zoo.networks.stft import STFT
+from zoo.tasks.binaural_files import Picture, file_name, finish, put_piece
 
 SAMPLE_RATE = 16_000
+PIECES = "pieces"  # folder in which a clip's pieces wait for each other
+PICTURED = 4  # batches of which a test draws pictures
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -26,7 +35,7 @@ class BinauralAudioModule(ZooModule):
     A method implements :meth:`see`, :meth:`hear` and `training_step`.
 
     Args:
-        window: samples per window, L.
+        window: seconds that the network hears at once; L samples.
         frame_size: height and width of the frames.
         stft: of the network's input and output.
         chunk_size: windows, or frames, that evaluation gives to a network at once.
@@ -38,17 +47,17 @@ class BinauralAudioModule(ZooModule):
 
     def __init__(
         self,
-        window: int,
+        window: float,
         frame_size: tuple[int, int],
         stft: STFT,
         chunk_size: int,
         losses: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(losses)
-        for name, value in (("window", window), ("chunk_size", chunk_size), ("frame_size", min(frame_size))):
+        for name, value in (("chunk_size", chunk_size), ("frame_size", min(frame_size))):
             if value < 1:
                 raise RecipeError(f"model.{name} is {value}; it must be at least 1.")
-        self.window, self.frame_size, self.chunk_size = window, tuple(frame_size), chunk_size
+        self.window, self.frame_size, self.chunk_size = round(window * SAMPLE_RATE), tuple(frame_size), chunk_size
         self.stft = stft
         self.register_buffer("frame_mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("frame_std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
@@ -162,3 +171,77 @@ class BinauralAudioModule(ZooModule):
     def ears(self, mono: Tensor, difference: Tensor) -> Tensor:
         """Left and right, float [B, N, 2, L], from their sum and their difference, [B, N, 1, L]."""
         return both_ears(mono, difference)
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.val_metrics.update(self(batch), batch["stereo"])
+        self.log_dict(self.val_metrics, on_epoch=True, on_step=False, prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        predicted = self(batch)
+        self.test_metrics.update(predicted, batch["stereo"])
+        self.log_dict(self.test_metrics, on_epoch=True, on_step=False)
+        if rank() == 0 and batch_idx < PICTURED:
+            self._draw(batch, predicted)
+
+    def _draw(self, batch: Batch, predicted: Tensor) -> None:
+        for row, name in enumerate(batch["id"]):
+            length = batch["lengths"]["audio"][row]
+            pictures = [Picture(SAMPLE_RATE), Picture(SAMPLE_RATE)]
+            for picture, stereo in zip(pictures, (predicted, batch["stereo"]), strict=True):
+                picture.add(stereo[row, :, :length])  # sync: the first test batches
+            made, true = pictures
+            made.draw(_folder(self) / f"{file_name(name)}.png", name, _middle_frame(batch, row), truth=true)
+
+    def on_test_epoch_end(self) -> None:
+        found = {name.removeprefix("test/"): float(value) for name, value in self.test_metrics.compute().items()}
+        if rank() == 0:
+            path = _folder(self) / "metrics.csv"
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["metric", "value"])
+                writer.writerows([name, f"{value:.6g}"] for name, value in found.items())
+            rank_zero_info(f"Distances of predicted from recorded ears: {path}; the first clips: *.png beside it.")
+
+    # -- prediction ---------------------------------------------------------------------------------------------------
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """`id`, and left and right of each clip's own part of this piece, float [2, S] at the source's rate.
+
+        What the ears hear differently has no more than 8 kHz; it is put onto the source as it is, so that this keeps
+        its rate, its length, and its heights. When all is predicted, the pieces of each clip become `NAME.wav`
+        (16 bits, scaled down if it would be clipped), with `NAME.png`, and `predictions.csv` lists them.
+        """
+        soxr = require("soxr", "audio")
+        predicted = self(batch).float()
+        difference = (predicted[:, 0] - predicted[:, 1]).cpu().numpy()
+        sources, found = batch["source"].float().cpu(), []
+        for row, (name, rate) in enumerate(zip(batch["id"], batch["source_rate"].tolist(), strict=True)):
+            (first, end), (number, _) = batch["keep"][row].tolist(), batch["piece"][row].tolist()
+            own = torch.from_numpy(soxr.resample(difference[row], SAMPLE_RATE, rate, quality="HQ"))
+            own = F.pad(own, (0, max(0, end - len(own))))[first:end]
+            stereo = both_ears(sources[row, None, first:end], own[None])
+            put_piece(_folder(self) / PIECES, name, number, stereo, rate, _middle_frame(batch, row))
+            found.append(stereo)
+        return {"id": batch["id"], "stereo": found}
+
+    def on_predict_epoch_end(self) -> None:
+        self.trainer.strategy.barrier()  # all ranks have laid down their pieces
+        if rank() == 0:
+            rows = finish(_folder(self) / PIECES, _folder(self))
+            scaled = sum(row["scaled"] < 1 for row in rows)
+            louder = f"; {scaled} would have been clipped and were scaled down" if scaled else ""
+            rank_zero_info(f"{len(rows)} clips for two ears: {_folder(self)}/*.wav, with pictures{louder}.")
+
+
+def _folder(module: ZooModule) -> Path:
+    folder = Path(module.trainer.log_dir or module.trainer.default_root_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _middle_frame(batch: Batch, row: int) -> Tensor:
+    """Float [3, H, W] in [0, 1]."""
+    video = batch["modalities"]["video"][row]
+    return video[len(video) // 2].float().cpu()

@@ -45,9 +45,8 @@ def put_piece(folder: Path, name: str, number: int, stereo: Tensor, rate: int, f
     """
     clip = folder / file_name(name)
     clip.mkdir(parents=True, exist_ok=True)
-    picture = (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
     with (clip / f"{number:06d}.npz").open("wb") as file:
-        np.savez(file, id=name, stereo=stereo.cpu().numpy(), rate=rate, frame=picture.cpu().numpy())
+        np.savez(file, id=name, stereo=stereo.cpu().numpy(), rate=rate, frame=frame.cpu().numpy())
 
 
 def finish(pieces: Path, out: Path) -> list[dict[str, str | float]]:
@@ -86,7 +85,7 @@ def _finish_clip(clip: Path, out: Path) -> dict[str, str | float]:
             file.write(stereo.T)
             picture.add(torch.from_numpy(stereo))
         seconds = file.frames / rate
-    picture.draw(target.with_suffix(".png"), name, frame)
+    picture.draw(target.with_suffix(".png"), name, torch.from_numpy(frame))
     return {
         "id": name,
         "file": target.name,
@@ -153,13 +152,13 @@ class Picture:
         times = (np.arange(len(level)) + 0.5) * seconds / len(level)
         return times, np.where(loud.numpy(), level, np.nan)
 
-    def draw(self, path: Path, title: str, frame: np.ndarray, truth: Picture | None = None) -> None:
+    def draw(self, path: Path, title: str, frame: Tensor, truth: Picture | None = None) -> None:
         """Write a PNG.
 
         Args:
             path: the file.
             title: the clip's name.
-            frame: uint8 [H, W, 3].
+            frame: RGB in [0, 1], float [3, H, W].
             truth: what the ears really heard, whose level difference is drawn too.
         """
         from matplotlib.figure import Figure  # not at import time: training needs no plots
@@ -167,13 +166,13 @@ class Picture:
         figure = Figure(figsize=(11, 5), layout="constrained")
         grid = figure.add_gridspec(3, 2, width_ratios=(1, 2))
         seen = figure.add_subplot(grid[:, 0])
-        seen.imshow(frame)
+        seen.imshow(frame.clamp(0, 1).permute(1, 2, 0).numpy())
         seen.set(xticks=[], yticks=[], title=title[-40:])
 
         times, level = self.levels()
         edge = times[-1] + times[0]
         decibels = 10 * (self._power + 1e-12).log10().numpy()
-        loudest = decibels.max()
+        loudest = max(decibels.max(), -60)  # silence is dark
         for row, ear in enumerate(("left", "right")):
             axes = figure.add_subplot(grid[row, 1])
             axes.imshow(
@@ -192,5 +191,5 @@ class Picture:
             axes.plot(times[: len(shown[1])], shown[1][: len(times)], "--", color="tab:green", label="recorded")
             axes.legend(loc="upper right", fontsize=8)
         reach = max(3.0, 1.1 * np.nanmax(np.abs(np.concatenate([*shown, [0.0]]))))
-        axes.set(xlim=(0, edge), ylim=(-reach, reach), xlabel="seconds", ylabel="right  < dB >  left")
+        axes.set(xlim=(0, edge), ylim=(-reach, reach), xlabel="seconds", ylabel="left - right, dB")
         figure.savefig(path, dpi=100)

@@ -47,7 +47,7 @@ def ccstereo(case: Case, **settings: Any) -> CCStereo:
     model = CCStereo(
         backbone=f"resnet{case.config.get('backbone', 18)}",
         width=16 * case.config["dim_scale"],
-        window=case.config["samples"],
+        window=case.config["samples"] / case.config["sample_rate"],
         frame_size=tuple(frames.shape[-2:]),
         **stft_settings(case.config),
         **settings,
@@ -213,7 +213,7 @@ def mono2binaural(case: Case, frame_size: tuple[int, int], **settings: Any) -> M
     model = Mono2Binaural(
         backbone="resnet18",
         width=case.config["ngf"],
-        window=case.config["samples"],
+        window=case.config["samples"] / case.config["sample_rate"],
         frame_size=frame_size,
         pad_mode=case.config["pad_mode"],
         **stft_settings(case.config),

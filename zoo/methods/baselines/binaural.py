@@ -65,7 +65,7 @@ class Mono2Binaural(BinauralAudioModule):
         backbone: a ResNet of timm.
         pretrained: whether it starts from ImageNet's weights (the paper: yes). Published and own checkpoints bring all.
         width: channels of the audio network's first layer.
-        window: samples per window at 16 kHz (paper: 0.63 s). Gives a multiple of 32 frames.
+        window: seconds that it hears at once.
         frame_size: height and width of the frames, in pixels.
         n_fft, hop_length, win_length: of the spectrograms, in samples.
         pad_mode: what the spectrograms see beyond a window's ends: "reflect", as the paper's librosa, or "constant".
@@ -102,7 +102,7 @@ class Mono2Binaural(BinauralAudioModule):
         backbone: str = "resnet18.tv_in1k",
         pretrained: bool = False,
         width: int = 64,
-        window: int = 10_080,
+        window: float = 0.63,
         frame_size: tuple[int, int] = (224, 448),
         n_fft: int = 512,
         hop_length: int = 160,
@@ -120,7 +120,7 @@ class Mono2Binaural(BinauralAudioModule):
         self.optimizer, self.scheduler, self.visual_lr_share = optimizer, scheduler, visual_lr_share
         self.published_inference = published_inference
         self.visual = FrameEncoder(backbone, pretrained)
-        size = n_fft // 2 + 1, 1 + window // hop_length
+        size = n_fft // 2 + 1, 1 + self.window // hop_length
         self.audio = TiledUNet(width, self.visual.num_features, size, grid(frame_size))
 
     def see(self, frames: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class CCStereo(BinauralAudioModule):
         pretrained: whether it starts from ImageNet's weights (the paper: yes). Published and own checkpoints bring all.
         width: channels of the audio network's first layer; it and the visual network meet in 8 times as many. 16 times
             the published `dim_scale`.
-        window: samples per window at 16 kHz (paper: 0.63 s).
+        window: seconds that it hears at once.
         frame_size: height and width of the frames, in pixels.
         n_fft, hop_length, win_length: of the spectrograms, in samples.
         visual_lr_share: learning rate of the visual network as a share of the audio network's.
@@ -68,7 +68,7 @@ class CCStereo(BinauralAudioModule):
         backbone: str = "resnet18.tv_in1k",
         pretrained: bool = False,
         width: int = 16,
-        window: int = 10_080,
+        window: float = 0.63,
         frame_size: tuple[int, int] = (224, 448),
         n_fft: int = 512,
         hop_length: int = 160,
@@ -84,7 +84,7 @@ class CCStereo(BinauralAudioModule):
         self.optimizer, self.scheduler, self.visual_lr_share = optimizer, scheduler, visual_lr_share
         self.reflecting = STFT(n_fft, hop_length, win_length, pad_mode="reflect")  # of the phase term
         self.visual = VisualNet(backbone, pretrained, 8 * width)
-        self.audio = AudioNet(width, (n_fft // 2 + 1, 1 + window // hop_length), grid(frame_size))
+        self.audio = AudioNet(width, (n_fft // 2 + 1, 1 + self.window // hop_length), grid(frame_size))
 
     def see(self, frames: Tensor) -> Tensor:
         """Float [K, 3, H, W] to [K, 8 width, h, w]."""
