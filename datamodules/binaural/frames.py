@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -136,8 +136,7 @@ class Draws(Protocol):
     def integers(self, low: int, high: int, *, endpoint: bool) -> int: ...
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """Augmentation of one frame: left upper corner of the crop in pixels, factors of brightness and saturation."""
 
     left: int
