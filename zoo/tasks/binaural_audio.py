@@ -18,15 +18,17 @@ from losses.slots import Slot
 from zoo.core.distributed import rank
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.extras import require
+from zoo.metrics.binaural import STFTDistance, binaural_metrics
 from zoo.module import Batch, ZooModule
 from zoo.networks.binaural import both_ears, cut_windows, overlap_add, scale_to_rms
+from zoo.networks.frame_encoder import FrameEncoder
+from zoo.networks.normalise import Normalise
 from zoo.networks.stft import STFT
 from zoo.tasks.binaural_files import Picture, file_name, finish, put_piece
 
 SAMPLE_RATE = 16_000
 PIECES = "pieces"  # folder in which a clip's pieces wait for each other
 PICTURED = 4  # batches of which a test draws pictures
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class BinauralAudioModule(ZooModule):
@@ -59,8 +61,8 @@ class BinauralAudioModule(ZooModule):
                 raise RecipeError(f"model.{name} is {value}; it must be at least 1.")
         self.window, self.frame_size, self.chunk_size = round(window * SAMPLE_RATE), tuple(frame_size), chunk_size
         self.stft = stft
-        self.register_buffer("frame_mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("frame_std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.val_distance, self.test_metrics = STFTDistance(), binaural_metrics("test")
+        self.normalise = Normalise("imagenet")
 
     # -- a method's own -----------------------------------------------------------------------------------------------
 
@@ -105,7 +107,7 @@ class BinauralAudioModule(ZooModule):
                 f"{self.frame_size[1]}: make data.frame_size and model.frame_size equal."
             )
         present = batch["present"]["video"][:, None, None, None, None]
-        return torch.where(present, (video - self.frame_mean) / self.frame_std, 0.0)
+        return torch.where(present, self.normalise(video), 0.0)
 
     def optimizers_with_slow_sight(
         self,
@@ -129,6 +131,13 @@ class BinauralAudioModule(ZooModule):
 
         return self.optimizers_from(made, scheduler, groups, interval)
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.trainer.ckpt_path is None:
+            for part in self.modules():
+                if isinstance(part, FrameEncoder):
+                    part.load_pretrained()
+
     # -- whole clips --------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch) -> Tensor:
@@ -139,8 +148,12 @@ class BinauralAudioModule(ZooModule):
         dynamic scene simulation of CCStereo. Each frame is looked at once, however many windows see it.
         """
         audio = torch.where(batch["present"]["audio"][:, None], batch["modalities"]["audio"], 0.0)
+        return self.render(audio, self.frames(batch), batch)
+
+    def render(self, audio: Tensor, frames: Tensor, batch: Batch) -> Tensor:
+        """Float [B, T] and normalised frames [B, F, 3, H, W] to left and right, float [B, 2, T]."""
         mono, normalizer = self.windows(audio, batch)
-        difference = self.differences(mono, self.frames(batch), batch["window_frame"])
+        difference = self.differences(mono, frames, batch["window_frame"])
         return overlap_add(self.ears(mono, difference) * normalizer, batch["window_start"], audio.shape[-1])
 
     def windows(self, audio: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -175,13 +188,13 @@ class BinauralAudioModule(ZooModule):
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.val_metrics.update(self(batch), batch["stereo"])
-        self.log_dict(self.val_metrics, on_epoch=True, on_step=False, prog_bar=True)
+        self.val_distance.update(self(batch), batch["stereo"])
+        self.log("val/stft_distance", self.val_distance, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         predicted = self(batch)
         self.test_metrics.update(predicted, batch["stereo"])
-        self.log_dict(self.test_metrics, on_epoch=True, on_step=False)
+        self.log_dict(self.test_metrics)
         if rank() == 0 and batch_idx < PICTURED:
             self._draw(batch, predicted)
 

@@ -7,17 +7,23 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+import datamodules.binaural.frames as cutting
+import datamodules.binaural.windows as windows
 import losses.spectrogram as spectrogram
 import losses.triplet as triplet
+import zoo.metrics.binaural as metrics
 import zoo.networks.binaural as binaural
 import zoo.networks.mask_unet as mask_unet
+from tests.parity.handlers.ccstereo_data import measured, statistics
 from tests.parity.harness import Case, handles
 from zoo.checkpoints import import_state
 from zoo.checkpoints.rules import apply_rules
-from zoo.methods.baselines.binaural import Mono2Binaural
+from zoo.methods.baselines.binaural import Mono2Binaural, MonoMono
 from zoo.methods.ccstereo.module import CCStereo
 from zoo.methods.ccstereo.network import AVAD
 from zoo.methods.ccstereo.official import AVAD_RULES
@@ -27,14 +33,9 @@ PRODUCT = "zoo.networks.mask_unet.complex_product"
 SEEN, HEARD = "zoo.methods.ccstereo.visual.VisualNet.forward", "zoo.methods.ccstereo.network.AudioNet.forward"
 
 
-def with_stats(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Each result and, as `NAME_stats`, its mean and population standard deviation."""
-    stats = {
-        f"{name}_stats": torch.stack([value.double().mean(), value.double().std(correction=0)])
-        for name, value in found.items()
-        if value.numel() > 1
-    }
-    return {**found, **stats}
+def with_stats(found: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Each result and its statistics."""
+    return {key: value for name, tensor in found.items() for key, value in statistics(name, tensor).items()}
 
 
 def stft_settings(config: Mapping[str, Any]) -> dict[str, int]:
@@ -102,7 +103,7 @@ def scl_loss(case: Case) -> dict[str, Any]:
 
 @handles("ccstereo", "losses", uses=(
     "losses.spectrogram.spectrogram_mse", "losses.spectrogram.spectrogram_envelope",
-    "losses.spectrogram.spectrogram_phase", "zoo.networks.binaural.both_ears",
+    "losses.spectrogram.spectrogram_phase", "zoo.networks.binaural.both_ears", "zoo.metrics.binaural.amplitude_distance",
 ))  # fmt: skip
 def loss_terms(case: Case) -> dict[str, Any]:
     settings, ignore_below = stft_settings(case.config), case.config["ignore_below"]
@@ -122,6 +123,7 @@ def loss_terms(case: Case) -> dict[str, Any]:
     return found | {
         "values": torch.stack(values),
         "grad_norms": torch.stack([gradient.norm() for gradient in gradients]),
+        "amp_wav": metrics.amplitude_distance(ears, stereo, reflecting).mean()[None] / ears.shape[1],
         "wav_l2": spectrogram.spectrogram_mse(ears, stereo)[None],
         "spec_phase": phase(predicted, target)[None],
     }
@@ -268,3 +270,76 @@ def m2b_train3(case: Case) -> dict[str, Any]:
         optimizer.step()
         rows.append(loss.detach())
     return {"loss": torch.stack(rows), "grad_norms": gradients}
+
+
+# -- whole clips ---------------------------------------------------------------------------------------------------
+
+RENDERING = ("zoo.networks.binaural.cut_windows", "zoo.networks.binaural.overlap_add", "zoo.networks.stft.STFT.inverse")
+
+
+def recording(case: Case) -> Tensor:
+    """Left and right of a case's clip, float [2, T]."""
+    first, second = case.inputs["audio"]
+    return 0.1 * torch.stack([first, 0.6 * first + 0.4 * second])
+
+
+def clip(stereo: Tensor, starts: Any, of_window: Any) -> dict[str, Any]:
+    """What rendering needs of a batch."""
+    places = {"window_start": starts, "window_frame": of_window}
+    return {"stereo": stereo[None], **{name: torch.as_tensor(value)[None] for name, value in places.items()}}
+
+
+@handles("ccstereo", "eval_clip", uses=(
+    *RENDERING, SEEN, HEARD, "datamodules.binaural.windows.regular_starts", "zoo.metrics.binaural.to_full_scale"
+))  # fmt: skip
+def eval_clip(case: Case) -> dict[str, Any]:
+    model, stereo, frames = ccstereo(case).eval(), recording(case), case.inputs["frames"]
+    hop = int(case.config["hop_fraction"] * case.config["samples"])
+    starts = windows.regular_starts(stereo.shape[1], case.config["samples"], hop)
+    with torch.no_grad():
+        batch = clip(stereo, starts, torch.arange(len(starts)))
+        predicted = model.render(stereo.sum(0)[None], frames[None], batch)[0]
+    scaled = {"pred": metrics.to_full_scale(predicted), "gt": metrics.to_full_scale(stereo)}
+    return with_stats(scaled) | {"metrics": measured(case, predicted, stereo)}
+
+
+@handles("ccstereo", "m2b_demo_reflect", uses=(
+    *RENDERING, f"{M2B}.TiledUNet.forward", f"{M2B}.MonoMono.render", "zoo.networks.frame_encoder.FrameEncoder.forward",
+    "datamodules.binaural.windows.flush_starts", "datamodules.binaural.windows.frames_of_a_given_length",
+    "datamodules.binaural.frames.squeeze", "zoo.networks.normalise.Normalise.forward",
+    "zoo.metrics.binaural.stft_distance", "zoo.metrics.binaural.envelope_distance",
+))  # fmt: skip
+def m2b_demo(case: Case) -> dict[str, Any]:
+    config, stereo = case.config, recording(case)
+    model = mono2binaural(case, (224, 448), published_inference=True).eval()
+    starts = windows.flush_starts(stereo.shape[1], config["samples"], config["hop"])
+    numbers = windows.frames_of_a_given_length(
+        starts, stereo.shape[1], config["input_audio_length"], window=config["samples"]
+    )
+    pictures = [Image.fromarray(pixels) for pixels in case.inputs["frames"].numpy().astype(np.uint8)]
+    video = model.normalise(torch.stack([cutting.squeeze(picture, (224, 448)) for picture in pictures]))
+    with torch.no_grad():
+        sides = [
+            judge.render(stereo.sum(0)[None], video[None], clip(stereo, starts, numbers))
+            for judge in (model, MonoMono())
+        ]
+    distances = {
+        "stft": partial(metrics.stft_distance, transform=model.stft),
+        "env": metrics.envelope_distance,
+    }
+    scales = {"": lambda x: x, " normalised": metrics.to_full_scale}
+    found = {
+        f"{name} {distance}{scale}": compare(rescaled(predicted), rescaled(stereo[None]))[0]
+        for name, predicted in zip(("pred", "mono-mono"), sides, strict=True)
+        for distance, compare in distances.items()
+        for scale, rescaled in scales.items()
+    }
+    return with_stats({"pred": sides[0][0]}) | {
+        "frame_numbers": numbers,
+        "metrics": torch.stack([found[name] for name in case.facts["metric_names"]]),
+    }
+
+
+handles("ccstereo", "m2b_demo_constant", uses=("zoo.networks.stft.STFT.forward", f"{M2B}.Mono2Binaural.windows"))(
+    m2b_demo
+)

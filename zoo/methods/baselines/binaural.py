@@ -63,7 +63,7 @@ class Mono2Binaural(BinauralAudioModule):
 
     Args:
         backbone: a ResNet of timm.
-        pretrained: whether it starts from ImageNet's weights (the paper: yes). Published and own checkpoints bring all.
+        pretrained: "imagenet" (the paper) or `None`: its first weights when training starts, unless others are loaded.
         width: channels of the audio network's first layer.
         window: seconds that it hears at once.
         frame_size: height and width of the frames, in pixels.
@@ -99,8 +99,8 @@ class Mono2Binaural(BinauralAudioModule):
 
     def __init__(
         self,
-        backbone: str = "resnet18.tv_in1k",
-        pretrained: bool = False,
+        backbone: str = "resnet18",
+        pretrained: Literal["imagenet"] | None = None,
         width: int = 64,
         window: float = 0.63,
         frame_size: tuple[int, int] = (224, 448),
@@ -169,11 +169,19 @@ class Mono2Binaural(BinauralAudioModule):
 
 
 class MonoMono(BinauralAudioModule):
-    """Both ears hear half of the sum. No network, nothing to train: `lightning test` and `predict` alone."""
+    """Both ears hear half of the sum. There is no network, and nothing to train."""
 
     def __init__(self) -> None:
         super().__init__(1, (1, 1), STFT(), 1)
 
-    def forward(self, batch: Batch) -> Tensor:
-        audio = torch.where(batch["present"]["audio"][:, None], batch["modalities"]["audio"], 0.0)
+    def frames(self, batch: Batch) -> Tensor:
+        return batch["modalities"]["video"]  # of any size
+
+    def render(self, audio: Tensor, frames: Tensor, batch: Batch) -> Tensor:
         return torch.stack([audio, audio], dim=1) / 2
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing to do: `fit` only validates."""
+
+    def configure_optimizers(self) -> None:
+        """None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -41,7 +41,7 @@ class CCStereo(BinauralAudioModule):
 
     Args:
         backbone: a ResNet of timm.
-        pretrained: whether it starts from ImageNet's weights (the paper: yes). Published and own checkpoints bring all.
+        pretrained: "imagenet" (the paper) or `None`: its first weights when training starts, unless others are loaded.
         width: channels of the audio network's first layer; it and the visual network meet in 8 times as many. 16 times
             the published `dim_scale`.
         window: seconds that it hears at once.
@@ -65,8 +65,8 @@ class CCStereo(BinauralAudioModule):
 
     def __init__(
         self,
-        backbone: str = "resnet18.tv_in1k",
-        pretrained: bool = False,
+        backbone: str = "resnet18",
+        pretrained: Literal["imagenet"] | None = None,
         width: int = 16,
         window: float = 0.63,
         frame_size: tuple[int, int] = (224, 448),

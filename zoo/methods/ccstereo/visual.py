@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class VisualNet(nn.Module):
         dim: D.
     """
 
-    def __init__(self, backbone: str, pretrained: bool, dim: int) -> None:
+    def __init__(self, backbone: str, pretrained: Literal["imagenet"] | None, dim: int) -> None:
         super().__init__()
         self.backbone = FrameEncoder(backbone, pretrained)
         self.aspp = ASPP(self.backbone.num_features, dim)
