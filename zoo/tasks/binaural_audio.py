@@ -210,10 +210,10 @@ class BinauralAudioModule(ZooModule):
     def on_test_epoch_end(self) -> None:
         found = {name.removeprefix("test/"): float(value) for name, value in self.test_metrics.compute().items()}
         if rank() == 0:
-            path = _folder(self) / "metrics.csv"
+            path = _folder(self) / "distances.csv"
             with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(["metric", "value"])
+                writer.writerow(["distance", "value"])
                 writer.writerows([name, f"{value:.6g}"] for name, value in found.items())
             rank_zero_info(f"Distances of predicted from recorded ears: {path}; the first clips: *.png beside it.")
 

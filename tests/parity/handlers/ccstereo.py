@@ -103,7 +103,8 @@ def scl_loss(case: Case) -> dict[str, Any]:
 
 @handles("ccstereo", "losses", uses=(
     "losses.spectrogram.spectrogram_mse", "losses.spectrogram.spectrogram_envelope",
-    "losses.spectrogram.spectrogram_phase", "zoo.networks.binaural.both_ears", "zoo.metrics.binaural.amplitude_distance",
+    "losses.spectrogram.spectrogram_phase", "zoo.networks.binaural.both_ears",
+    "zoo.metrics.binaural.amplitude_distance",
 ))  # fmt: skip
 def loss_terms(case: Case) -> dict[str, Any]:
     settings, ignore_below = stft_settings(case.config), case.config["ignore_below"]
