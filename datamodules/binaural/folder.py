@@ -59,9 +59,7 @@ class BinauralFolder(BinauralData):
         named = self.csv or self.video
         super().__init__(root=named.parent if root is None and named else root, **binaural)
         if self.audio and not self.video:
-            raise RecipeError(
-                "data.audio is given without data.video: name the video or the picture that goes with it."
-            )
+            raise RecipeError("data.audio needs data.video: name the video or the picture that goes with it.")
         if sum(map(bool, (self.csv, self.video, self.demo))) > 1:
             raise RecipeError("data.video, data.csv and data.demo exclude each other.")
 
@@ -73,7 +71,7 @@ class BinauralFolder(BinauralData):
 
     def recordings(self) -> list[Recording]:
         if self.video:
-            return [_recording(self.video.stem, self.audio, self.video)]
+            return [_recording((self.audio or self.video).stem, self.audio, self.video)]
         listed = self.csv or (self.root / LIST)
         if self.csv or listed.is_file():
             return list(_of_csv(listed, self.root))
