@@ -19,6 +19,7 @@ from zoo.core.extras import require
 # Playlists and scripts, which may name other files, are none of these.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf,wav,mp3,aac,flac"
 LARGEST = 8192 * 4320  # pixels
+BLOCK = 4096  # samples: no sound codec has longer ones
 
 
 @contextmanager
@@ -144,7 +145,8 @@ def read_sound_track(path: Path) -> tuple[np.ndarray, int]:
     with opened(path) as container:
         if not container.streams.audio:
             raise DataError(f"{path} has no sound track.")
-        resampler = av.AudioResampler(format="fltp")
+        stream, resampler = container.streams.audio[0], av.AudioResampler(format="fltp")
+        seconds = stream.duration * stream.time_base if stream.duration else Fraction(0)
         pieces, rate = [], 0
         for frame in container.decode(audio=0):
             for even in resampler.resample(frame):
@@ -152,4 +154,7 @@ def read_sound_track(path: Path) -> tuple[np.ndarray, int]:
                 rate = even.sample_rate
     if not pieces:
         raise DataError(f"{path} has a sound track without a sound.")
-    return np.concatenate(pieces, axis=1), rate
+    waveform = np.concatenate(pieces, axis=1)
+    stated = round(seconds * rate)
+    # Codecs fill their last block with silence.
+    return waveform[:, :stated] if 0 < waveform.shape[1] - stated < BLOCK else waveform, rate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from datamodules.binaural.frames import FrameFolder, VideoFrames
 from datamodules.binaural.module import BinauralData, problems, refuse_missing
 from datamodules.binaural.source import Clip
+from datamodules.binaural.text_list import checked, read_text
 from datamodules.binaural.waveforms import StereoFile
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.extras import require
@@ -32,31 +32,13 @@ def read_list(path: Path) -> list[str]:
     Raises:
         DataError: naming the file: missing, of another kind, no clips, a clip twice.
     """
-    entries = _h5_entries(path) if path.suffix == ".h5" else _text_entries(path)
+    if path.suffix == ".h5":
+        entries = _h5_entries(path)
+    else:
+        entries = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     # Where the authors' machine had them does not matter, so that no entry leads out of the root.
-    names = []
-    for entry in entries:
-        name = PurePosixPath(entry.replace("\\", "/")).name
-        stem = name.rpartition(".")[0] or name
-        if not stem.strip(".") or not stem.isprintable() or len(stem) > 200:
-            raise DataError(f"{path} names no clip by {entry[:80]!r}.")
-        names.append(stem)
-    if not names:
-        raise DataError(f"{path} lists no clips.")
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise DataError(f"{path} lists the clip {twice} twice.")
-    return names
-
-
-def _text_entries(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    return [line.strip() for line in lines if line.strip()]
+    names = (PurePosixPath(entry.replace("\\", "/")).name for entry in entries)
+    return checked((name.rpartition(".")[0] or name for name in names), path)
 
 
 def _h5_entries(path: Path) -> list[str]:

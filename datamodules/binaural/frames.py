@@ -19,6 +19,7 @@ from datamodules.video import read_frames
 from zoo.core.errors import DataError
 
 Size = tuple[int, int]  # height, width
+CROPS = 5  # of a frame in CCStereo's evaluation
 
 # -- where they come from ---------------------------------------------------------------------------------------------
 
@@ -166,7 +167,7 @@ def draw_look(rng: Draws, size: Size) -> Look:
 def one_of_five(number: int, size: Size) -> Look:
     """The crop of a frame in CCStereo's evaluation: corners and centre in turn, by the frame's number."""
     below, right = _spare(size)
-    left, upper = ((0, 0), (right, 0), (0, below), (right, below), (right // 2, below // 2))[number % 5]
+    left, upper = ((0, 0), (right, 0), (0, below), (right, below), (right // 2, below // 2))[number % CROPS]
     return Look(left, upper)
 
 

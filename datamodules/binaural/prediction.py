@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.binaural.frames import Frames
+from datamodules.binaural.frames import CROPS, Frames, StillPicture
 from datamodules.binaural.source import Cutting, make_sample
 from datamodules.binaural.waveforms import opened, read_part, resample
 from datamodules.binaural.windows import SAMPLE_RATE, frames_by_time, regular_starts
@@ -98,6 +98,8 @@ class PredictionSource:
         reach = starts + self.cutting.window > number * PIECE * SAMPLE_RATE
         starts = starts[reach & (last | (starts < (number + 1) * PIECE * SAMPLE_RATE))]
         of_windows = np.maximum(1, frames_by_time(starts, self.cutting.delay, self.cutting.window))
+        if isinstance(recording.frames, StillPicture):
+            of_windows %= CROPS  # the others are the same
         numbers, of_window = np.unique(of_windows, return_inverse=True)
         video = self.cutting.look(recording.frames, numbers.tolist())
         sample = make_sample(recording.id, audio, starts - first * SAMPLE_RATE, numbers.tolist(), video, of_window)

@@ -18,6 +18,7 @@ from datamodules.loading import Sample
 from zoo.core.errors import DataError
 
 SPAN = 9.9  # seconds of a clip that training windows are drawn from
+SHORTEST = 1025  # samples of a clip that is evaluated: the longest transform of the metrics mirrors half its length
 
 Protocol = Literal["ccstereo", "mono2binaural"]
 
@@ -149,6 +150,8 @@ class EvaluationSource:
         """See :class:`~datamodules.loading.Source`. There is no augmentation."""
         clip = self.clips[index]
         stereo = np.ascontiguousarray(clip.sound.read())
+        if stereo.shape[1] < SHORTEST:
+            raise DataError(f"{clip.sound.path} has {stereo.shape[1]:,} samples at 16 kHz; {SHORTEST:,} are the least.")
         starts, of_windows = self.cutting.windows(stereo.shape[1])
         numbers, of_window = np.unique(of_windows, return_inverse=True)
         video = self.cutting.look(clip.test_frames or clip.frames, numbers.tolist())

@@ -1,11 +1,11 @@
-"""Writes small copies of FAIR-Play and MUSIC-Stereo: clips of 2 s at 16 kHz with frames of 64×128 pixels."""
+"""Writes small copies of data sets with two-ear sound: clips of 2 s at 16 kHz with frames of 64×128 pixels."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from datamodules.binaural.fairplay import FRAMES, PARTS, SOUNDS
-from datamodules.demo.two_ears import SAMPLE_RATE, render_scene
+from datamodules.demo.two_ears import FRAME_RATE, SAMPLE_RATE, SECONDS, render_scene
 from zoo.core.errors import RecipeError
 from zoo.core.extras import require
 from zoo.core.randomness import numpy_generator
@@ -62,3 +62,34 @@ def write_music_stereo(root: Path, samples: int) -> None:
     (root / "splits").mkdir()
     for part, names in parts.items():
         (root / "splits" / f"{part}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def write_yt_clean(root: Path, samples: int) -> None:
+    """Write videos of 6 s with three sounds of 2 s each, of which the reader leaves the last one out."""
+    soundfile = require("soundfile", "audio")
+    sounds = 3
+    parts = parts_of(samples)
+    videos = {"train": [*parts["train"], *parts["val"]], "test": parts["test"]}
+    for part, names in videos.items():
+        count = -(-len(names) // (sounds - 1))
+        called = [f"{part}{number:03d}" for number in range(count)]
+        (root / f"YT-Clean.{part}.1.lst").write_text("".join(f"{name}\n" for name in called), encoding="utf-8")
+        for name in called:
+            seen, heard = root / "frames" / name / "video", root / "frames" / name / "cipic_subj3"
+            seen.mkdir(parents=True)
+            heard.mkdir()
+            for start in range(0, sounds * SECONDS, SECONDS):
+                stereo, pictures = render_scene(numpy_generator("two-ear demo", "YT-Clean", part, name, start))
+                soundfile.write(heard / f"{start}.wav", stereo.T, SAMPLE_RATE, "PCM_16")
+                for number, picture in enumerate(pictures, start=start * FRAME_RATE):
+                    picture.save(seen / f"{number:06d}.jpg", quality=92)
+
+
+def write_folder(root: Path, samples: int) -> None:
+    """Write mono sounds, each with a picture of its name."""
+    soundfile = require("soundfile", "audio")
+    for number in range(samples):
+        name = f"clip{number:03d}"
+        stereo, pictures = render_scene(numpy_generator("two-ear demo", "folder", name))
+        soundfile.write(root / f"{name}.wav", stereo.mean(0), SAMPLE_RATE, "PCM_16")
+        pictures[len(pictures) // 2].save(root / f"{name}.png")
