@@ -27,10 +27,12 @@ def demos(tmp_path_factory):
 def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(RECIPES / f"{name}.yaml")
-    data = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["data"]["class_path"]
+    text = (RECIPES / f"{name}.yaml").read_text()
+    data = yaml.safe_load(text)["data"]["class_path"]
+    kept = "best" if "monitor:" in text else "last"
     small = [f"--data.root={demos / data}", "--data.demo=60"]
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
-    main(["test", "-c", recipe, *small, "--ckpt_path=best"])
+    main(["test", "-c", recipe, *small, f"--ckpt_path={kept}"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])
     runs = sorted((tmp_path / "runs" / name).iterdir())
     assert [run.name for run in runs] == ["version_0", "version_1", "version_2"]

@@ -78,7 +78,8 @@ def _run(run: Run) -> Record:
         with printed.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             try:
                 main(["fit", "-c", run.recipe, *options])
-                main(["test", "-c", run.recipe, *options, "--ckpt_path=best"])
+                chosen = "best" if any(Path("runs").rglob("best.ckpt")) else "last"  # without a monitor, the last
+                main(["test", "-c", run.recipe, *options, f"--ckpt_path={chosen}"])
             except SystemExit:
                 file.flush()
                 return about | {"error": printed.read_text().strip().splitlines()[-1]}
