@@ -63,6 +63,12 @@ class BinauralFolder(BinauralData):
         if sum(map(bool, (self.csv, self.video, self.demo))) > 1:
             raise RecipeError("data.video, data.csv and data.demo exclude each other.")
 
+    def prepare_data(self) -> None:
+        if self.video:
+            self._check_task()  # no folder is needed: a missing file will be named
+        else:
+            super().prepare_data()
+
     def clips(self, split: str) -> Sequence[Clip]:
         raise DataError(
             f"BinauralFolder has no recordings of two ears, so nothing for {split}. Train and test on data in "

@@ -220,6 +220,15 @@ def test_it_is_for_prediction_alone(folder):
         BinauralFolder(root=folder).source("train")
 
 
+def test_a_file_in_a_folder_that_is_not_there_is_named(tmp_path):
+    data = BinauralFolder(video=tmp_path / "nowhere" / "clip.mp4")
+    data.prepare_data()
+    with pytest.raises(DataError, match=r"nowhere/clip.mp4 is missing"):
+        data.source("predict")
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        BinauralFolder(root=tmp_path / "nowhere").prepare_data()
+
+
 def test_its_demo_is_predicted(tmp_path):
     make_demo(BinauralFolder, tmp_path / "demo", 2)
     batches = pieces_of(BinauralFolder(root=tmp_path / "demo", **SMALL))
