@@ -172,7 +172,8 @@ class MonoMono(BinauralAudioModule):
     """Both ears hear half of the sum. There is no network, and nothing to train."""
 
     def __init__(self) -> None:
-        super().__init__(1, (1, 1), STFT(), 1)
+        super().__init__(0.63, (224, 448), STFT(), 1)
+        self.save_hyperparameters()
 
     def frames(self, batch: Batch) -> Tensor:
         return batch["modalities"]["video"]  # of any size
