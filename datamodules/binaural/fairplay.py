@@ -108,9 +108,6 @@ class FAIRPlay(PairedFiles):
     files: `splits/split1/train.h5`, … for the ten original random splits, `five_splits/split1/train.txt`, … (or
     `new_splits`, as PseudoBinaural has it) for the five that keep scenes apart.
 
-    Validation and test are apart: published code selects checkpoints on the test split, this project's recipes on
-    the validation split.
-
     Args:
         splits: "clean", the five of PseudoBinaural (CVPR 2021), or "original", the ten of the paper; numbers of the
             two do not compare.

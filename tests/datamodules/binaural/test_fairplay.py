@@ -327,3 +327,15 @@ def test_equal_demos_are_equal_and_splits_differ(demo, tmp_path):
     assert Image.open(demo / "frames" / "000001.mp4" / "000001.png").size == (128, 64)
     with pytest.raises(RecipeError, match="at least 10 samples"):
         make_demo(FAIRPlay, tmp_path / "few", 9)
+
+
+def test_checkpoints_are_selected_on_the_validation_split_unless_one_says_otherwise(demo):
+    chosen = {
+        split: FAIRPlay(root=demo, frame_size=SIZE, select_on=split).val_dataloader().dataset.source.clips
+        for split in ("val", "test")
+    }
+    data = FAIRPlay(root=demo, frame_size=SIZE)
+    assert data.val_dataloader().dataset.source.clips == chosen["val"] == data.clips("val")
+    assert chosen["test"] == data.clips("test") != chosen["val"]
+    with pytest.raises(RecipeError, match="select_on"):
+        FAIRPlay(root=demo, select_on="train")
