@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ import torch
 from torch import nn
 
 from datamodules.batch import check_batch
+from datamodules.binaural.fairplay import FAIRPlay
 from tests.support import binaural
 from tests.support.probes import state
 from tests.support.runs import Run, train, uncut_and_resumed
+from zoo.cli import main
 from zoo.core.errors import DataError, RecipeError
-from zoo.methods.baselines.binaural import MonoMono
+from zoo.methods.baselines.binaural import Mono2Binaural, MonoMono
 from zoo.methods.ccstereo.module import CCStereo
 from zoo.methods.ccstereo.network import AVAD, Fusion
+from zoo.metrics.binaural import STFTDistance
 from zoo.networks.binaural import scale_to_rms
+from zoo.tasks.binaural_audio import BinauralAudioModule
 
 MODELS = {"ccstereo": binaural.ccstereo, "mono2binaural": binaural.mono2binaural}
 
@@ -241,3 +246,43 @@ def test_two_ranks_equal_one(run):
     for key, value in alone["metrics"].items():
         if key.startswith("val/"):
             assert first["metrics"][key] == second["metrics"][key] == pytest.approx(value, rel=1e-4)
+
+
+# -- the demo --------------------------------------------------------------------------------------------------------
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def fitted(name: str, cls: type[BinauralAudioModule]) -> BinauralAudioModule:
+    """The best model of a recipe that is trained in the current folder."""
+    main(["fit", "-c", str(RECIPES / f"{name}.yaml")])
+    return cls.load_from_checkpoint(Path("runs", name, "version_0", "checkpoints", "best.ckpt"), weights_only=True)
+
+
+@pytest.mark.slow
+def test_ccstereo_learns_its_demo_by_looking(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models = {
+        "ccstereo": fitted("ccstereo/demo", CCStereo),
+        "mono2binaural": fitted("baselines/binaural_demo", Mono2Binaural),
+        "mono_mono": MonoMono(),
+    }
+    data = FAIRPlay(demo=340, frame_size=(64, 128))
+    batches = list(data.test_dataloader())
+    others = [batch["modalities"]["video"] for batch in (batches[-1], *batches[:-1])]
+    distances = {name: STFTDistance() for name in (*models, "other pictures")}
+    right = []
+    with torch.no_grad():
+        for batch, other in zip(batches, others, strict=True):
+            predicted = {name: model.eval()(batch) for name, model in models.items()}
+            sides = [x.square().sum(-1).diff().sign() for x in (batch["stereo"], predicted["ccstereo"])]
+            right.append(torch.equal(*sides))
+            batch["modalities"]["video"] = other
+            predicted["other pictures"] = models["ccstereo"](batch)
+            for name, value in predicted.items():
+                distances[name].update(value, batch["stereo"])
+    found = {name: float(distance.compute()) for name, distance in distances.items()}
+    assert found["ccstereo"] <= 0.75 * found["mono_mono"]
+    assert found["ccstereo"] <= 1.02 * found["mono2binaural"]
+    assert np.mean(right) >= 0.8
+    assert found["other pictures"] >= 0.9 * found["mono_mono"]
