@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
+from datamodules.base import Split
 from datamodules.binaural.frames import FrameFolder, VideoFrames
 from datamodules.binaural.module import BinauralData, problems, refuse_missing
 from datamodules.binaural.source import Clip
 from datamodules.binaural.text_list import checked, read_text
 from datamodules.binaural.waveforms import StereoFile
+from datamodules.loading import Loader
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.extras import require
 from zoo.core.names import unknown
@@ -63,7 +65,22 @@ def _h5_entries(path: Path) -> list[str]:
 
 
 class PairedFiles(BinauralData):
-    """Base of data sets with FAIR-Play's folders of sounds, frames and videos; a subclass says where its lists are."""
+    """Base of data sets with FAIR-Play's folders of sounds, frames and videos; a subclass says where its lists are.
+
+    Args:
+        validation: split that validation sees, and so checkpoints are selected on: "val"; or "test", as published code
+            does, whose test numbers are then the best of many looks at the test split.
+        **binaural: see :class:`~datamodules.binaural.module.BinauralData`.
+    """
+
+    def __init__(self, *, validation: Literal["val", "test"] = "val", **binaural: Any) -> None:
+        super().__init__(**binaural)
+        if validation not in ("val", "test"):
+            raise unknown("value of data.validation", validation, ("val", "test"))
+        self.validation: Split = validation
+
+    def val_dataloader(self) -> Loader:
+        return self.loader(self.validation)
 
     def list_file(self, split: str) -> Path:
         """The split's list, by its suffix a text file or HDF5."""
@@ -112,7 +129,7 @@ class FAIRPlay(PairedFiles):
         splits: "clean", the five of PseudoBinaural (CVPR 2021), or "original", the ten of the paper; numbers of the
             two do not compare.
         fold: which of them, from 1.
-        **binaural: see :class:`~datamodules.binaural.module.BinauralData`.
+        **binaural: see :class:`PairedFiles` and :class:`~datamodules.binaural.module.BinauralData`.
     """
 
     name: ClassVar[str] = "fairplay"
@@ -155,7 +172,7 @@ class MUSICStereo(PairedFiles):
     and `splits/train.txt`, `val.txt` and `test.txt`, one clip per line.
 
     Args:
-        **binaural: see :class:`~datamodules.binaural.module.BinauralData`.
+        **binaural: see :class:`PairedFiles` and :class:`~datamodules.binaural.module.BinauralData`.
     """
 
     name: ClassVar[str] = "music_stereo"

@@ -31,8 +31,6 @@ class BinauralData(ZooDataModule):
         frame_delay: seconds from a window's centre to the frame that goes with it. `None`: as published.
         protocol: "ccstereo" or "mono2binaural": how evaluation cuts clips; see
             :class:`~datamodules.binaural.source.Cutting`.
-        select_on: split that validation sees, and so checkpoints are selected on. "val"; or "test", as published code
-            does: then test numbers are the best of many looks at the test split.
         cache: folder for resampled sound. `None`: `sound_16khz` in `root`.
         **base: see :class:`~datamodules.base.ZooDataModule`.
     """
@@ -48,15 +46,12 @@ class BinauralData(ZooDataModule):
         hop: float | None = None,
         frame_delay: float | None = None,
         protocol: Protocol = "ccstereo",
-        select_on: Literal["val", "test"] = "val",
         cache: str | Path | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         if protocol not in HOPS:
             raise unknown("value of data.protocol", protocol, get_args(Protocol))
-        if select_on not in ("val", "test"):
-            raise unknown("value of data.select_on", select_on, ("val", "test"))
         if min(frame_size) < 1:
             raise RecipeError(f"data.frame_size is {tuple(frame_size)}; it is a height and a width in pixels.")
         if not 0 < window <= CONTEXT:
@@ -69,7 +64,6 @@ class BinauralData(ZooDataModule):
         self.cutting = Cutting(
             protocol, tuple(frame_size), round(window * SAMPLE_RATE), round(hop * SAMPLE_RATE), frame_delay
         )
-        self.select_on: Split = select_on
         self.cache = Path(cache).expanduser() if cache is not None else self.root / "sound_16khz"
 
     # -- to be implemented --------------------------------------------------------------------------------------------
@@ -89,9 +83,6 @@ class BinauralData(ZooDataModule):
     def recordings(self) -> Sequence[Recording]:
         """What is predicted: the test split."""
         return [Recording(clip.id, clip.sound.path, clip.frames) for clip in self.clips("test")]
-
-    def val_dataloader(self) -> Loader:
-        return self.loader(self.select_on)
 
     def loader(self, split: Split, shuffle: bool = False, augment: bool = False, replace: bool = False) -> Loader:
         made = super().loader(split, shuffle, augment, replace)

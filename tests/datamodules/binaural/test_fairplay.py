@@ -331,11 +331,11 @@ def test_equal_demos_are_equal_and_splits_differ(demo, tmp_path):
 
 def test_checkpoints_are_selected_on_the_validation_split_unless_one_says_otherwise(demo):
     chosen = {
-        split: FAIRPlay(root=demo, frame_size=SIZE, select_on=split).val_dataloader().dataset.source.clips
+        split: FAIRPlay(root=demo, frame_size=SIZE, validation=split).val_dataloader().dataset.source.clips
         for split in ("val", "test")
     }
     data = FAIRPlay(root=demo, frame_size=SIZE)
     assert data.val_dataloader().dataset.source.clips == chosen["val"] == data.clips("val")
     assert chosen["test"] == data.clips("test") != chosen["val"]
-    with pytest.raises(RecipeError, match="select_on"):
-        FAIRPlay(root=demo, select_on="train")
+    with pytest.raises(RecipeError, match=r"data\.validation"):
+        FAIRPlay(root=demo, validation="train")

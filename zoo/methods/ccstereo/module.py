@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -9,9 +10,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 from losses.slots import Slot
 from zoo.core.distributed import gather_rows_with_grad
+from zoo.core.errors import RecipeError
 from zoo.core.randomness import torch_generator
 from zoo.methods.ccstereo.network import AudioNet
 from zoo.methods.ccstereo.official import OFFICIAL
@@ -126,9 +130,13 @@ class CCStereo(BinauralAudioModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer or partial(torch.optim.Adam, lr=5e-4, weight_decay=5e-4)
-        scheduler = self.scheduler or (
-            lambda optimizer: torch.optim.lr_scheduler.PolynomialLR(
-                optimizer, int(self.trainer.estimated_stepping_batches), power=0.9
-            )
+        return self.optimizers_with_slow_sight(
+            optimizer, self.scheduler or self._decay, self.visual, self.visual_lr_share, "step"
         )
-        return self.optimizers_with_slow_sight(optimizer, scheduler, self.visual, self.visual_lr_share, "step")
+
+    def _decay(self, optimizer: Optimizer) -> LRScheduler:
+        """Polynomial decay over the whole run."""
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise RecipeError("The default schedule decays until training ends: set trainer.max_epochs or max_steps.")
+        return PolynomialLR(optimizer, int(steps), power=0.9)
