@@ -81,7 +81,8 @@ def frozen(data: Path, batch_size: int = 4) -> tuple[FrozenStatistics, FAIRPlay]
     """Plain gradient descent: Adam blows rounding up where gradients are near zero."""
     torch.manual_seed(0)
     optimizer = partial(torch.optim.SGD, lr=0.01)
-    return FrozenStatistics("test_resnet", width=1, frame_size=SIZE, optimizer=optimizer), _data(data, batch_size)
+    model = FrozenStatistics("test_resnet", width=1, frame_size=SIZE, optimizer=optimizer)
+    return model.train(), _data(data, batch_size)  # Lightning leaves modes as they are
 
 
 def half_batch(data: Path) -> tuple[FrozenStatistics, FAIRPlay]:

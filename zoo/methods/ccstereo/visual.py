@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.networks.frame_encoder import FrameEncoder
@@ -42,8 +43,15 @@ class ASPP(nn.Module):
         local = torch.cat([branch(features) for branch in self.branches], dim=1)
         local = self.reduce(self.activation(self.branch_norm(local)))
         whole = self.whole(features.mean((2, 3), keepdim=True))
-        whole = self.whole_reduce(self.activation(self.whole_norm(whole)))
+        whole = self.whole_reduce(self.activation(self._normalised(whole)))
         return self.activation(self.norm(local + whole))
+
+    def _normalised(self, whole: Tensor) -> Tensor:
+        """One frame alone has one value per channel and no variance: what was seen before stands in for it."""
+        norm = self.whole_norm
+        if norm.training and len(whole) == 1:
+            return F.batch_norm(whole, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return norm(whole)
 
 
 class VisualNet(nn.Module):
