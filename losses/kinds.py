@@ -14,4 +14,6 @@ KINDS: dict[str, str] = {
     "no gradient reaches a teacher",
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
     "pixel_contrast": "(features [N, D], labels int64 [N])",
+    "spectrogram": "(predicted [..., 2, F, N], target [..., 2, F, N]), real and imaginary parts",
+    "triplet": "(anchor [B, D], positive [B, D], negative [B, D])",
 }

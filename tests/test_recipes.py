@@ -18,6 +18,8 @@ NAMES = sorted(
 
 
 # Where a recipe's own sizes are beyond a test: what makes them small, by the class of its data or its model.
+_SMALL_FRAMES = ["--data.demo=12", "--data.frame_size=[64,64]", "--data.hop=0.3", "--data.num_workers=0"]
+_SMALL_SIGHT = ["--model.backbone=test_resnet", "--model.pretrained=null", "--model.frame_size=[64,64]"]
 SMALL = {
     "BraTS": [
         *("--data.demo=8", "--data.crop_size=[32,64,64]", "--model.window=[32,64,64]", "--model.width=2"),
@@ -26,8 +28,11 @@ SMALL = {
     "GNL": ["--model.width=4"],
     "ImageClassifier": ["--model.width=4"],
     "CoTeaching": ["--model.width=4"],
+    "CCStereo": [*_SMALL_FRAMES, *_SMALL_SIGHT, "--model.width=1"],
+    "Mono2Binaural": [*_SMALL_FRAMES, *_SMALL_SIGHT, "--model.width=1"],
+    "MonoMono": _SMALL_FRAMES,
 }
-TABLES = ("accuracy.csv", "scores.csv")
+TABLES = ("accuracy.csv", "scores.csv", "distances.csv")
 PREDICTIONS = ("predictions.csv", "predictions")
 
 
@@ -45,7 +50,7 @@ def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     data, model = (yaml.safe_load(text)[part]["class_path"] for part in ("data", "model"))
     kept = "best" if "monitor:" in text else "last"
     small = [f"--data.root={demos / data}", "--data.demo=60", *SMALL.get(data, []), *SMALL.get(model, [])]
-    main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
+    main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1"])
     main(["test", "-c", recipe, *small, f"--ckpt_path={kept}"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])
     runs = sorted((tmp_path / "runs" / name).iterdir())

@@ -44,6 +44,14 @@ CALLS = {
     ],
     "distillation": [(randn(B, D), (randn(B, D) + 1,), {}), (randn(B, C, 4), (randn(B, C, 4) * 2,), {})],
     "pixel_contrast": [(randn(N, D), (labels(N),), {})],
+    "spectrogram": [
+        (randn(B, 2, 9, 7), (randn(B, 2, 9, 7).flip(0),), {}),
+        (randn(B, 2, 2, 9, 7), (randn(B, 2, 2, 9, 7).flip(0),), {}),
+    ],
+    "triplet": [
+        (randn(B, D), (randn(B, D).flip(0), randn(B, D).roll(1, 0)), {}),
+        (randn(1, D), (randn(1, D) + 1, -randn(1, D)), {}),
+    ],
 }
 PACKAGED = [entry.name for entry in catalogue.entries().values() if entry.target.startswith("losses.")]
 ALL = [
