@@ -1,0 +1,29 @@
+"""CIPL's cases of labels and sampling weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import datamodules.chestxray14_files as chestxray14_files
+import datamodules.multi_label as multi_label
+from tests.parity.harness import Case, handles
+
+SAMPLING = ("datamodules.multi_label.multi_hot", "datamodules.multi_label.sample_weights")
+
+
+@handles("cipl", "nih_labels", uses=(*SAMPLING, "datamodules.chestxray14_files.read_findings"))
+def nih_labels(case: Case) -> dict[str, Any]:
+    assert list(chestxray14_files.FINDINGS) == case.config["class_order"]
+    findings = [chestxray14_files.read_findings(text) for text in case.config["finding_labels"]]
+    labels = multi_label.multi_hot(findings, len(chestxray14_files.FINDINGS))
+    train = torch.zeros(len(labels), dtype=torch.bool)
+    train[case.config["train_rows"]] = True
+    weights = {
+        f"sample_weight_stage{stage}": multi_label.sample_weights(
+            labels[train], torch.tensor(case.config[f"class_weight_stage{stage}"], dtype=torch.float64)
+        )
+        for stage in (1, 2)
+    }
+    return {"train_labels": labels[train], "test_labels": labels[~train], **weights}
