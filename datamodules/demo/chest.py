@@ -231,9 +231,9 @@ def draw_chest(findings: list[int], *key: int | str) -> Chest:
     canvas, boxes = Canvas(rng), {}
     for kind in sorted(findings, key=_ORDER.index):
         added, where = LESIONS[kind](canvas)
-        canvas.image = np.clip(canvas.image + added, 0, 1)
+        canvas.image = np.clip(canvas.image + rng.uniform(0.35, 1) * added, 0, 1)  # some are hard to see
         boxes[kind] = _box(where)
-    noisy = canvas.image + rng.normal(0, 0.02, canvas.image.shape)
+    noisy = canvas.image + rng.normal(0, 0.04, canvas.image.shape)
     image = Image.fromarray((255 * noisy.clip(0, 1)).round().astype(np.uint8))
     return Chest(image, boxes)
 
