@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 import lightning.pytorch as L
+from torch import Tensor
 
 from datamodules.loading import BatchOrder, KeyedDataset, Loader, OnBadFile, Source
 from zoo.core.distributed import rank, world_size
@@ -90,6 +91,10 @@ class ZooDataModule(L.LightningDataModule):
     def check(cls, root: Path) -> Iterable[str]:
         """Walk a copy of the data set and yield one line per file that is missing or broken."""
         raise NotImplementedError
+
+    def sampling_weights(self, epoch: int) -> Tensor | None:
+        """How likely each training sample is drawn, with replacement, float64 [N]; `None`: each comes once an epoch."""
+        return None
 
     # -- shared -----------------------------------------------------------------------------------------------------
 
@@ -185,7 +190,8 @@ class ZooDataModule(L.LightningDataModule):
                 f"{type(self).__name__}: the split {split} has {len(dataset)} samples for {world_size()} processes; "
                 "each needs at least one."
             )
-        order = BatchOrder(len(dataset), batch_size or self.batch_size, shuffle, seed, rank(), world_size())
+        size, world = batch_size or self.batch_size, world_size()
+        order = BatchOrder(len(dataset), size, shuffle, seed, rank(), world, self.sampling_weights)
         note = partial(self._note_bad, what="Another sample takes its place." if replace else "It is left out.")
         return Loader(dataset, order, self.num_workers, self._position if shuffle else None, note)
 
