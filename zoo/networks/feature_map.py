@@ -1,4 +1,4 @@
-"""Published image backbones without their classifier, as the papers on part prototypes use them: fine maps of features."""
+"""Published image backbones without their classifier, made finer, as the papers on part prototypes use them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from zoo.core.errors import CheckpointError
@@ -15,7 +14,6 @@ from zoo.core.extras import require
 from zoo.core.names import unknown
 from zoo.core.reading import read_tensors
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET = "imagenet"
 
 
@@ -110,8 +108,10 @@ class FeatureMap(nn.Module):
         own = self.body.state_dict()
         wrong = [key for key in own if key not in tensors or tensors[key].shape != own[key].shape]
         if wrong:
-            raise CheckpointError(f"{source} does not fit {self.name}: {len(wrong)} tensors are missing or of another "
-                                  f"shape (first: {wrong[0]}).")
+            raise CheckpointError(
+                f"{source} does not fit {self.name}: {len(wrong)} tensors are missing or of another "
+                f"shape (first: {wrong[0]})."
+            )
         self.body.load_state_dict({key: tensors[key] for key in own})
         self._pending = None
 
@@ -144,15 +144,3 @@ def _small() -> nn.Sequential:
     for inputs, outputs, stride in ((3, 32, 2), (32, 64, 2), (64, 128, 2), (128, 128, 1)):
         layers += [block(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
-
-
-class ImageNetNormalize(nn.Module):
-    """Images in [0, 1], grey or RGB [B, 1 or 3, H, W], to what ImageNet's backbones take [B, 3, H, W]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name, value in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return (image - self.mean) / self.std

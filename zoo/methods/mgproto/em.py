@@ -163,3 +163,9 @@ def _closeness(means: Tensor) -> Tensor:
     """exp(-|mu_i - mu_j|^2) [M, K, K], 0 on the diagonal."""
     squares = (means[:, :, None] - means[:, None]).square().sum(-1)
     return torch.exp(-squares) * ~torch.eye(means.shape[1], dtype=torch.bool, device=means.device)
+
+
+def prune(priors: Tensor, keep: int) -> Tensor:
+    """Priors [C, K] with all but each class's `keep` largest at 0, ties kept. They are not renormalised."""
+    least = priors.topk(min(keep, priors.shape[1]), dim=1).values[:, -1:]
+    return torch.where(priors >= least, priors, 0.0)

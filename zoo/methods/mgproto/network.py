@@ -124,3 +124,21 @@ def mine(log_density: Tensor, priors: Tensor, labels: Tensor, levels: int) -> Mi
     of_true = (best + log_priors[labels][:, None]).logsumexp(-1)
     is_true = F.one_hot(labels, len(priors)).bool()
     return Mined(torch.where(is_true[:, :, None], of_true[:, None], first[:, :, None]), location[:, 0])
+
+
+def rows_to_remember(unit: Tensor, location: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The features where the true class's prototypes fit best, each location of an image once, in ascending order.
+
+    Args:
+        unit: [B, D, h, w].
+        location: flat, int64 [B, K].
+        labels: int64 [B].
+
+    Returns:
+        Features [B·K, D] without gradient, and their classes int64 [B·K]: -1 for a location that an image repeats.
+    """
+    ascending = location.sort(1).values
+    repeated = torch.zeros_like(ascending, dtype=torch.bool)
+    repeated[:, 1:] = ascending[:, 1:] == ascending[:, :-1]
+    rows = unit.detach().flatten(2).mT.take_along_dim(ascending[:, :, None], 1)
+    return rows.flatten(0, 1), torch.where(repeated, -1, labels[:, None]).flatten()

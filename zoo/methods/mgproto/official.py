@@ -11,7 +11,7 @@ from zoo.checkpoints import Official, Rule, apply_rules
 from zoo.core.errors import CheckpointError
 
 
-def _own_block(weight: Tensor) -> Tensor:
+def own_block(weight: Tensor) -> Tensor:
     """Priors, in a linear layer [C, C·K] that is zero outside each class's own block, to [C, K]."""
     number = torch.arange(len(weight))
     return weight.unflatten(1, (len(weight), -1))[number, number]
@@ -23,7 +23,7 @@ RULES = (
     Rule(r"^embedding\.", "network.embedding."),
     Rule(r"^prototype_means$", "network.mixture.means"),
     Rule(r"^prototype_covs$", "network.mixture.variances", transform=torch.square),  # it holds standard deviations
-    Rule(r"^last_layer\.weight$", "network.mixture.priors", transform=_own_block),
+    Rule(r"^last_layer\.weight$", "network.mixture.priors", transform=own_block),
     Rule(r"^iteration_counter$", drop=True),
     Rule(r"^queue\.mem_len$", "queue.count"),
 )
