@@ -17,6 +17,7 @@ import zoo.metrics.object_mask as object_mask
 import zoo.metrics.ood as ood
 import zoo.metrics.part_hits as part_hits
 import zoo.tasks.projection as projection
+from tests.parity import harness
 from tests.parity.harness import Case, handles
 from zoo.checkpoints import import_state
 from zoo.methods.mgproto.module import MGProto
@@ -197,6 +198,22 @@ def prune_top(case: Case) -> dict[str, Any]:
         "kept": priors > 0,
         "scores": network.class_log_likelihood(log_density, priors).exp(),
     }
+
+
+def replayed(case: Case, rows: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows as the published code appends them: of a class with more than its queue holds, it draws some at random.
+
+    The draw was not recorded; it is read from the stored bank, which then has to hold these very rows.
+    """
+    kept_rows, kept_owners = [], []
+    every = harness._index(case.outputs["bank"].get("slice", "[...]"))[1:]
+    for number, stored in enumerate(torch.from_numpy(case.stored["bank"])):
+        own = rows[owners == number]
+        if len(own) > len(stored):
+            own = own[torch.cdist(stored, own[every]).argmin(1)]
+        kept_rows.append(own)
+        kept_owners.append(torch.full((len(own),), number))
+    return torch.cat(kept_rows), torch.cat(kept_owners)
 
 
 @handles(
