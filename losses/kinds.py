@@ -12,4 +12,5 @@ KINDS: dict[str, str] = {
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
     "embedding": "(embeddings [B, D], labels int64 [B])",
     "pixel_contrast": "(features [N, D], labels int64 [N])",
+    "prototype": "(distances [B, C, K] to prototypes, each by its closest patch, labels int64 [B])",
 }

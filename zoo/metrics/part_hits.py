@@ -58,13 +58,15 @@ def class_purity(activation: Tensor, hits: Tensor, top: int = 10) -> Tensor:
     Args:
         activation: highest of each of the class's images [n, P].
         hits: bool [n, P, Q].
-        top: how many images count; all if there are fewer.
+        top: how many images count; all if there are fewer. An activation of -inf never counts.
 
     Returns:
         float64 [P].
     """
-    best = activation.topk(min(top, len(activation)), dim=0).indices
-    return hits.double().take_along_dim(best[:, :, None], 0).mean(0).amax(1)
+    best = activation.topk(min(top, len(activation)), dim=0)
+    counts = best.values > -torch.inf
+    met = (hits.take_along_dim(best.indices[:, :, None], 0) & counts[:, :, None]).sum(0)
+    return met.amax(1).double() / counts.sum(0).clamp_min(1)
 
 
 def patch_of_cell(cell: Tensor, cells: int, size: int, patch: int = 32) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -80,5 +82,22 @@ def box_of_peak(activation: Tensor, size: tuple[int, int], percentile: float = 9
     large = F.interpolate(activation[None, None].float(), size, mode="bicubic")[0, 0].cpu()
     peak = divmod(int(large.argmax()), size[1])
     regions, _ = ndimage.label((large >= torch.quantile(large, percentile / 100)).numpy(), structure=torch.ones(3, 3))
-    rows, columns = ndimage.find_objects(regions == regions[peak])[0]
+    rows, columns = ndimage.find_objects((regions == regions[peak]).astype(int))[0]
     return columns.start / size[1], rows.start / size[0], columns.stop / size[1], rows.stop / size[0]
+
+
+def square_around(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int]:
+    """The square around a box, inside the image, at least a quarter of its shorter side wide: one sees what part it is.
+
+    Args:
+        box: left, top, right, bottom as shares of the image's width and height.
+        size: height and width of the image in pixels.
+
+    Returns:
+        Top, left and side in pixels.
+    """
+    (height, width), (left, top, right, bottom) = size, box
+    wanted = max((right - left) * width, (bottom - top) * height, min(size) / 4)
+    side = min(math.ceil(wanted), *size)
+    y, x = ((top + bottom) * height - side) / 2, ((left + right) * width - side) / 2
+    return round(min(max(y, 0), height - side)), round(min(max(x, 0), width - side)), side

@@ -13,15 +13,18 @@ from torch import Tensor
 
 from losses.slots import Slot
 from zoo.core.distributed import gather_rows, rank, world_size
-from zoo.methods.mgproto.em import Mode, PrototypeEM
+from zoo.methods.mgproto.em import Mode, PrototypeEM, prune
 from zoo.methods.mgproto.network import MGProtoNet, class_log_likelihood, mine, rows_to_remember
 from zoo.methods.mgproto.official import OFFICIAL
+from zoo.metrics.ood import likelihood, released_fpr95
 from zoo.module import Batch
 from zoo.state import ClassQueue
-from zoo.tasks.image_classification import ImageClassificationModule
+from zoo.state.prototype_sources import PrototypeSources
+from zoo.tasks.projection import project
+from zoo.tasks.prototypes import PrototypeModule
 
 
-class MGProto(ImageClassificationModule):
+class MGProto(PrototypeModule):
     """MGProto (Wang et al., TPAMI 2025, arXiv:2312.00092): a class is a mixture of part prototypes.
 
     Batch: :class:`~datamodules.batch.ImageClassification`. Each prototype is a Gaussian over unit features of image
@@ -53,7 +56,8 @@ class MGProto(ImageClassificationModule):
         optimizer: factory, given the groups with their rates; `None` takes the paper's (Adam, weight decay 1e-4).
         scheduler: factory, advanced per epoch.
         losses: changes to the slots `task`, `mine` and `aux`.
-        stages: training stages; `em` and `mining` say whether these take place.
+        stages: training stages. `em` and `mining` say whether these take place; at a stage's end, `push` projects the
+            prototypes, and `prune` is how many of a class's then keep their prior: the others' becomes 0.
     """
 
     slots: ClassVar[Mapping[str, Slot]] = {
@@ -61,8 +65,9 @@ class MGProto(ImageClassificationModule):
         "mine": Slot("classification", "cross_entropy", weight=0.2),
         "aux": Slot("embedding", "proxy_anchor", weight=0.5),
     }
-    stage_options: ClassVar[Mapping[str, Any]] = {"em": True, "mining": True}
+    stage_options: ClassVar[Mapping[str, Any]] = {"em": True, "mining": True, "push": False, "prune": None}
     official = OFFICIAL
+    score_name = "log p(x|class)"
 
     def __init__(
         self,
@@ -101,12 +106,37 @@ class MGProto(ImageClassificationModule):
         self.em = PrototypeEM(
             num_classes, prototypes, dim, em_mode, em_lr, em_loops, em_smoothing, em_momentum, diversity
         )
+        self.sources = PrototypeSources(num_classes, prototypes)
         self._touching = 0  # samples since the last optimizer step, over all ranks
 
-    def logits(self, image: Tensor) -> Tensor:
-        """log p(x|c) of each class; its softmax is Bayes' posterior with equal class priors."""
+    # -- what prototypes do -------------------------------------------------------------------------------------------
+
+    def locate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit features [B, D, h, w] and log densities [B, h·w, C, K]."""
         unit, _ = self.network(image)
-        return class_log_likelihood(self.network.log_density(unit), self.network.mixture.priors)
+        return unit, self.network.log_density(unit)
+
+    def class_scores(self, activation: Tensor) -> Tensor:
+        """log p(x|c) of each class; its softmax is Bayes' posterior with equal class priors."""
+        return class_log_likelihood(activation, self.network.mixture.priors)
+
+    def replace_prototypes(self, features: Tensor, chosen: Tensor) -> None:
+        means = self.network.mixture.means
+        means.copy_(project(means, features, chosen))
+
+    def shares(self, activation: Tensor) -> Tensor:
+        return (activation + self.network.mixture.priors.log()).exp()
+
+    def similarity(self, activation: Tensor) -> Tensor:
+        """The density, which is at most 1."""
+        return activation.exp()
+
+    def known_score(self, logits: Tensor) -> Tensor:
+        """p(x): the sum over classes of p(x|c)."""
+        return likelihood(logits)
+
+    def further_measures(self, known: Tensor, unknown: Tensor) -> dict[str, float]:
+        return {"fpr95_as_released": released_fpr95(known, unknown, self.num_classes)}
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -165,12 +195,20 @@ class MGProto(ImageClassificationModule):
             interval="epoch",
         )
 
+    def prune(self, keep: int) -> None:
+        """Switch off all but each class's `keep` likeliest prototypes; the likelihoods' scale changes with it."""
+        priors = self.network.mixture.priors
+        priors.copy_(prune(priors, keep))
+
     # -- Lightning's hooks --------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit" and self.trainer.ckpt_path is None:
-            self.network.backbone.load_pretrained()
+        if stage == "fit":
+            for epoch, keep in self.stages.ends("prune", self.epochs_of_run).items():
+                self.add_pass(f"prune after epoch {epoch}", partial(self.prune, keep), at_epochs=[epoch])
+            if self.trainer.ckpt_path is None:
+                self.network.backbone.load_pretrained()
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo.checkpoints import Official, Rule, apply_rules
 from zoo.core.errors import CheckpointError
+from zoo.state.prototype_sources import PrototypeSources
 
 
 def own_block(weight: Tensor) -> Tensor:
@@ -45,6 +46,8 @@ def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         raise CheckpointError(f"it holds the queues of {len(rows)} classes, and prototypes of {len(means)}.")
     ours["queue.features"] = torch.stack([rows[number] for number in range(len(means))])
     ours["queue.pointer"] = count % ours["queue.features"].shape[1]
+    sources = PrototypeSources(*means.shape[:2])
+    ours |= {f"sources.{name}": buffer for name, buffer in sources.named_buffers()}
     ours["em.exp_avg"], ours["em.exp_avg_sq"] = torch.zeros_like(means), torch.zeros_like(means)
     ours["em.steps"] = torch.zeros(len(means), dtype=torch.int64)
     ours["em.pending"] = torch.zeros(len(means), dtype=torch.bool)
