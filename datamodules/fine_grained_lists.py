@@ -170,7 +170,7 @@ def _mat(path: Path, *keys: str) -> dict[str, np.ndarray]:
     try:
         content = io.loadmat(path, simplify_cells=False, squeeze_me=True, chars_as_strings=True)
         return {key: np.atleast_1d(content[key]) for key in keys}
-    except (OSError, ValueError, NotImplementedError, TypeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
     except KeyError as error:
         raise DataError(f"{path} has no variable {error}.") from None
+    except Exception as error:  # of a dozen classes, for what is cut or garbled
+        raise DataError(f"{path} cannot be read: {error}") from error

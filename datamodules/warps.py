@@ -31,11 +31,11 @@ class RandomPerspective:
             (x + across * dx, y + down * dy)
             for (x, y), (across, down), (dx, dy) in zip(corners, signs, shift, strict=True)
         ]
-        data = _perspective(moved, corners)
+        data = _perspective([(x + 0.5, y + 0.5) for x, y in moved], [(x + 0.5, y + 0.5) for x, y in corners])
         return image.transform(image.size, Image.Transform.PERSPECTIVE, data, Image.Resampling.BILINEAR)
 
 
-def _perspective(after: list[tuple[float, float]], before: tuple[tuple[float, float], ...]) -> list[float]:
+def _perspective(after: list[tuple[float, float]], before: list[tuple[float, float]]) -> list[float]:
     """Pillow's eight numbers of the map from points of the result to points of the image."""
     rows, values = [], []
     for (x, y), (u, v) in zip(after, before, strict=True):

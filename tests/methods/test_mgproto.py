@@ -212,7 +212,8 @@ def test_a_run_projects_prunes_tests_and_explains(tmp_path):
     name = model.sources.image_id(0, 0)
     assert name in [picture.id for picture in data.source("train").pictures if picture.label == 0]
     box = model.sources.box[0, 0]
-    assert (box[:2] < box[2:]).all() and (box >= 0).all() and (box <= 1).all()
+    assert (box[:2] < box[2:]).all()
+    assert ((box >= 0) & (box <= 1)).all()
 
     trainer.test(model, data, verbose=False)
     written = {path.name for path in tmp_path.iterdir()}
