@@ -118,7 +118,7 @@ def _prototype_maps(small: bool) -> tuple[GaussianMixture, Tensor]:
 
 @pair
 def prototype_density(small: bool) -> Pair:
-    """MGProto's densities of 8 images; naive: the published differences of every location and prototype, in quarters."""
+    """MGProto's densities of 8 images; naive: the published differences of locations and prototypes, in quarters."""
     mixture, rows = _prototype_maps(small)
     points, sigma = rows.flatten(0, 1), mixture.variances.sqrt()
 
@@ -161,7 +161,7 @@ def prototype_mining(small: bool) -> Pair:
 
 @pair
 def prototype_em(small: bool) -> Pair:
-    """MGProto's EM of 60 classes at once; naive: class by class, by autograd over all means, the bank copied each time."""
+    """MGProto's EM of 60 classes at once; naive: class by class, autograd over all means, the bank copied."""
     mixture, _ = _prototype_maps(small)
     classes, components, dim = mixture.means.shape
     size, some = (10, 6) if small else (800, 60)

@@ -17,6 +17,9 @@ NAMES = sorted(
 )
 
 
+SMALLER = {"CUB200": ["--data.image_size=64", "--model.pretrained=null"]}  # no downloads, no minutes
+
+
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     """Holds a demo for each data module."""
@@ -28,7 +31,7 @@ def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(RECIPES / f"{name}.yaml")
     data = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["data"]["class_path"]
-    small = [f"--data.root={demos / data}", "--data.demo=60"]
+    small = [f"--data.root={demos / data}", "--data.demo=60", *SMALLER.get(data, [])]
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
     main(["test", "-c", recipe, *small, "--ckpt_path=best"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])

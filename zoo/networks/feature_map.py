@@ -143,4 +143,4 @@ def _small() -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs, stride in ((3, 32, 2), (32, 64, 2), (64, 128, 2), (128, 128, 1)):
         layers += [block(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers[:-1])  # no ReLU in the end: unit features of positive ones would all look alike
