@@ -16,7 +16,6 @@ from datamodules.base import Split, ZooDataModule
 from datamodules.demo.birds import NUM_CLASSES as DEMO_CLASSES
 from datamodules.fine_grained_lists import Picture, read_cars, read_cub, read_dogs, read_part_names, read_pets
 from datamodules.loading import Loader, Sample
-from datamodules.registry import catalogue
 from datamodules.sample_list import IMAGE_SUFFIXES
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
@@ -154,9 +153,10 @@ class FineGrained(ZooDataModule):
         self.image_size, self.crop_to_box, self.fitting, self.validation = image_size, crop_to_box, fitting, validation
         self.augmentation = augmentation
         self.ood, self.images = dict(ood or {}), Path(images).expanduser() if images is not None else None
+        self._learned: tuple[str, ...] | None = None
         for name in self.ood:
-            if not _is_fine_grained(name):
-                raise RecipeError(f"data.ood names {name}; it takes {', '.join(DATA_SETS)}.")
+            if name not in DATA_SETS:
+                raise unknown("data set of data.ood", name, DATA_SETS)
 
     @property
     def num_classes(self) -> int:
@@ -164,11 +164,11 @@ class FineGrained(ZooDataModule):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, where the data set is there to tell them."""
+        """Names of the classes: the data set's, or, where it is not there, the checkpoint's."""
         try:
             return self._listed[1]
         except DataError:
-            return None
+            return self._learned
 
     @cached_property
     def _listed(self) -> tuple[list[Picture], tuple[str, ...]]:
@@ -216,8 +216,7 @@ class FineGrained(ZooDataModule):
         else:
             sets = {}
             for name, root in self.ood.items():
-                cls = catalogue.entry(name).load()
-                sets[name] = cls(root=root)._present()
+                sets[name] = DATA_SETS[name](root=root)._present()
         return {name: [replace(picture, label=-1, box=None) for picture in found] for name, found in sets.items()}
 
     def _present(self) -> list[Picture]:
@@ -255,6 +254,13 @@ class FineGrained(ZooDataModule):
             order = numpy_generator(global_seed(), self.name, "validation", label).permutation(len(own))
             found |= {own[place] for place in order[: min(round(self.validation * len(own)), len(own) - 1)]}
         return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of checkpoints: predictions of one's own pictures name classes also where the data set is not."""
+        return {"classes": list(self.classes or ())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._learned = tuple(state["classes"]) or None
 
     @classmethod
     def check(cls, root: Path) -> Iterator[str]:
@@ -327,7 +333,3 @@ class OxfordPets(FineGrained):
 
 
 DATA_SETS: Mapping[str, type[FineGrained]] = {cls.name: cls for cls in (CUB200, StanfordCars, StanfordDogs, OxfordPets)}
-
-
-def _is_fine_grained(name: str) -> bool:
-    return name in DATA_SETS
