@@ -70,7 +70,7 @@ def test_as_many_runs_as_boundaries_passed_when_each_is_asked_for(period, jumps)
 
 @pytest.mark.parametrize("periods", [{}, {"steps": 1, "epochs": 1}])
 def test_a_pass_has_one_period(periods):
-    with pytest.raises(ValueError, match="'look' needs every_steps or every_epochs"):
+    with pytest.raises(ValueError, match="'look' needs every_steps, every_epochs or at_epochs"):
         every(**periods)
 
 

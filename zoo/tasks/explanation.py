@@ -104,7 +104,8 @@ def _draw(explanation: Explanation, image: Tensor, path: Path) -> None:
     whole = figure.add_subplot(grid[0:2, 0])
     whole.imshow(pixels)
     guesses = [f"{p:6.1%}  {name}" for name, p in explanation.probabilities.items()]
-    whole.set_title(f"{explanation.image}\n\nlooks like\n" + "\n".join(guesses), fontsize=9, loc="left")
+    figure.suptitle(_wrapped(explanation.image, 40 + 30 * len(winners)), x=0.01, ha="left", fontsize=10)
+    whole.set_title("looks like\n" + "\n".join(guesses), fontsize=9, loc="left")
     score = next(iter(explanation.scores.values()))
     whole.set_xlabel(
         f"{explanation.score_name} = {score:.2f}\nfit to known classes {explanation.known_score:.3g}", fontsize=9

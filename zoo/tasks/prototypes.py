@@ -70,12 +70,11 @@ class PrototypeModule(RecognitionModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        datamodule = self.trainer.datamodule
         if stage == "fit":
             self.add_pass("push", self.push, at_epochs=[*self.stages.ends("push", self.epochs_of_run)])
-        names = getattr(datamodule, "part_names", ())
-        if stage == "test" and names:
-            self.test_parts = PartMetric(*self.sources.index.shape, names, datamodule.image_size).to(self.device)
+        if stage == "test" and (names := getattr(self.trainer.datamodule, "part_names", ())):
+            size = self.trainer.datamodule.image_size
+            self.test_parts = PartMetric(*self.sources.index.shape, names, size).to(self.device)
 
     @property
     def epochs_of_run(self) -> int | None:
