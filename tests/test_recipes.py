@@ -17,7 +17,7 @@ NAMES = sorted(
 )
 
 
-SMALLER = {"CUB200": ["--data.image_size=64", "--model.pretrained=null"]}  # no downloads, no minutes
+SMALLER = {"CUB200": ["--data.image_size=32", "--model.pretrained=null"]}  # no downloads, no minutes
 
 
 @pytest.fixture(scope="module")

@@ -99,8 +99,12 @@ def _draw(explanation: Explanation, image: Tensor, path: Path) -> None:
 
     winners = explanation.winners
     pixels = image.detach().float().cpu().expand(3, -1, -1).movedim(0, -1).numpy()
-    figure = Figure(figsize=(3.4 + 2.3 * len(winners), 7.4), layout="constrained")
-    grid = figure.add_gridspec(3, len(winners) + 1, width_ratios=[1.5, *[1.0] * len(winners)])
+    width = 3.6 + 2.3 * len(winners)
+    figure = Figure(figsize=(width, 8.2))  # laid out by hand: matplotlib's own layouts take three times as long
+    sides = {"left": 0.1 / width, "right": 1 - 0.1 / width, "bottom": 0.06, "top": 0.88}
+    grid = figure.add_gridspec(
+        3, len(winners) + 1, width_ratios=[1.5, *[1.0] * len(winners)], hspace=0.3, wspace=0.12, **sides
+    )
     whole = figure.add_subplot(grid[0:2, 0])
     whole.imshow(pixels)
     guesses = [f"{p:6.1%}  {name}" for name, p in explanation.probabilities.items()]

@@ -21,6 +21,7 @@ from tests.parity import harness
 from tests.parity.harness import Case, handles
 from zoo.checkpoints import import_state
 from zoo.methods.mgproto.module import MGProto
+from zoo.networks.feature_map import BACKBONES
 from zoo.state import ClassQueue, GaussianMixture
 
 NETWORK = "zoo.methods.mgproto.network"
@@ -88,10 +89,10 @@ def forward_eval(case: Case) -> dict[str, Any]:
     }
 
 
-for family in ("resnet18", "resnet34", "resnet50_upsample", "vgg19", "densenet121"):
+for backbone in (*BACKBONES, "resnet50_upsample"):
     handles(
         "mgproto",
-        f"forward_eval_{family}",
+        f"forward_eval_{backbone}",
         uses=(f"{NETWORK}.class_log_likelihood", f"{NETWORK}.best_levels", DENSITY, "zoo.metrics.ood.likelihood"),
     )(forward_eval)
 
