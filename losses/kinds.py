@@ -13,7 +13,9 @@ KINDS: dict[str, str] = {
     "cross_modal_distillation": "(features [M, B, ...], weight [M, M] or [M, M, B] of teacher for student); "
     "no gradient reaches a teacher",
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
+    "embedding": "(embeddings [B, D], labels int64 [B])",
     "pixel_contrast": "(features [N, D], labels int64 [N])",
     "spectrogram": "(predicted [..., 2, F, N], target [..., 2, F, N]), real and imaginary parts",
     "triplet": "(anchor [B, D], positive [B, D], negative [B, D])",
+    "prototype": "(distances [B, C, K] to prototypes, each by its closest patch, labels int64 [B])",
 }

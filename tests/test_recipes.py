@@ -25,6 +25,7 @@ SMALL = {
         *("--data.demo=8", "--data.crop_size=[32,64,64]", "--model.window=[32,64,64]", "--model.width=2"),
         *("--trainer.max_steps=2", "--data.num_workers=0"),
     ],
+    "CUB200": ["--data.image_size=32", "--model.pretrained=null"],
     "GNL": ["--model.width=4"],
     "ImageClassifier": ["--model.width=4"],
     "CoTeaching": ["--model.width=4"],

@@ -118,14 +118,16 @@ class ZooModule(L.LightningModule):
         *,
         every_steps: int | Callable[[], int] | None = None,
         every_epochs: int | None = None,
+        at_epochs: Sequence[int] | None = None,
         first: int | None = None,
     ) -> None:
-        """Call `run` after every so many optimizer steps or epochs, from the `first` on; see :class:`zoo.passes.Pass`.
+        """Call `run` after every so many optimizer steps or epochs, from the `first` on, or when so many epochs are
+        done (`at_epochs`); see :class:`zoo.passes.Pass`.
 
         It runs before the next batch or validation, whichever comes first. A checkpoint written between the step and
         the pass lacks its result and the resumed run makes it up; a cut inside it is repeated whole.
         """
-        self._passes[name] = Pass(name, run, every_steps, every_epochs, first)
+        self._passes[name] = Pass(name, run, every_steps, every_epochs, at_epochs, first)
 
     def updating_state(self) -> AbstractContextManager[None]:
         """Around what a step does to state that training carries beside weights: `zoo speed` tells its time apart.

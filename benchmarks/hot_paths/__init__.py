@@ -6,7 +6,7 @@ Times are medians on this machine; only their ratio means anything elsewhere. A 
 its inputs: see :func:`benchmarks.hot_paths.general.class_queue_push`.
 """
 
-from benchmarks.hot_paths import binaural, general, label_noise, volumes
+from benchmarks.hot_paths import binaural, general, label_noise, prototypes, volumes
 from benchmarks.hot_paths.frame import PAIRS, Pair, compare, main
 
-__all__ = ["PAIRS", "Pair", "binaural", "compare", "general", "label_noise", "main", "volumes"]
+__all__ = ["PAIRS", "Pair", "binaural", "compare", "general", "label_noise", "main", "prototypes", "volumes"]
