@@ -152,16 +152,14 @@ def train_grads(case: Case) -> dict[str, Any]:
 
 @handles("shaspec", "train_traj", uses=("zoo.tasks.volume_segmentation.poly",))
 def train_traj(case: Case) -> dict[str, Any]:
-    """In float64: in float32 the noise of zero volumes decides on signs of biases, and these on gradients."""
     config = case.config
-    model = imported(ShaSpec, case, losses=_weights(case)).double()
+    model = imported(ShaSpec, case, losses=_weights(case))
     optimizer, rows = task.published_sgd(model.parameters()), []
     for step, mode in enumerate(config["modes"]):
         lr = config["base_lr"] * task.poly(config["start_iter"] + step, config["num_steps"], config["power"])
         optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
-        image, label = (case.inputs[f"{name}{step}"].double() for name in ("image", "label"))
-        total, losses = _terms(model, image, label, mode)
+        total, losses = _terms(model, case.inputs[f"image{step}"], case.inputs[f"label{step}"], mode)
         total.backward()
         optimizer.step()
         rows.append(torch.stack([total.new_tensor(lr), *losses]))
