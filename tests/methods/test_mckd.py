@@ -198,6 +198,12 @@ def test_a_phase_draws_modalities_where_training_does(segmenter, monkeypatch):
     assert len({tuple(sorted(there)) for (there,) in seen[8:]}) > 2
 
 
+def test_a_stage_without_meta_phases_is_refused():
+    stages = [{"name": "complete", "until_step": 2}, {"name": "random", "meta_every_steps": 0}]
+    with pytest.raises(RecipeError, match=r"stages\.1\.meta_every_steps is 0"):
+        MCKD(width=2, window=SIZE, stages=stages)
+
+
 def test_volumes_of_one_available_modality_distil_nothing_and_test_time_ignores_importances(segmenter):
     batch = crop()
     images = segmenter.images(batch)

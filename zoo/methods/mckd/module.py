@@ -10,6 +10,7 @@ from torch import Tensor
 
 from losses.slots import Slot
 from zoo.checkpoints import Official
+from zoo.core.errors import RecipeError
 from zoo.core.randomness import global_seed, python_generator
 from zoo.methods.mckd.importance import teaching
 from zoo.methods.mckd.meta import MetaLearner, frozen
@@ -35,7 +36,7 @@ class MCKD(MetaLearner, VolumeSegmentationModule):
 
     Args:
         meta_batches: crops in each phase, one per step of the importance weights.
-        accumulate: batches per training step.
+        accumulate: batches per training step. The end of training is then told in steps (`trainer.max_steps`).
         meta_optimizer: of the importance weights; `None` takes Adam, learning rate 1e-2, weight decay 5e-4.
         kwargs: as of :class:`~zoo.tasks.volume_segmentation.VolumeSegmentationModule`. Slots: `task` and `distil`.
             Stages may also set `meta_every_steps`, the training steps from one phase to the next; the first is after
@@ -60,6 +61,9 @@ class MCKD(MetaLearner, VolumeSegmentationModule):
     ) -> None:
         super().__init__(**kwargs)
         self.accumulate = accumulate
+        for number, stage in enumerate(kwargs.get("stages") or []):
+            if (every := stage.get("meta_every_steps", 1)) < 1:
+                raise RecipeError(f"stages.{number}.meta_every_steps is {every}; it must be at least 1.")
         self.add_importance(lambda: self.stage["meta_every_steps"], meta_batches, 1, meta_optimizer)
 
     def terms(self, images: Tensor, mask: Tensor, available: Available) -> dict[str, Tensor]:
