@@ -48,6 +48,10 @@ def half_batch(data: Path) -> tuple[GNL, PictureData]:
     return frozen(data, batch_size=4)
 
 
+def elr_run(data: Path) -> tuple[ImageClassifier, PictureData]:
+    return ImageClassifier(**SMALL, losses={"task": {"name": "elr"}}), pictures(data)
+
+
 def elr(data: Path, batch_size: int = 8) -> tuple[ImageClassifier, PictureData]:
     model = ImageClassifier(**SMALL, optimizer=PLAIN, losses={"task": {"name": "elr"}})
     without_batch_statistics(model)
