@@ -12,7 +12,7 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ from torch import Tensor
 from datamodules.label_noise import instance_noise, symmetric_noise
 from zoo.core.extras import require
 from zoo.methods.gnl.prior import coverage, draw_uncertainty
+from zoo.methods.shaspec.volume_module import ShaSpec
+from zoo.methods.shaspec.volume_network import ShaSpecVolumeNet
+from zoo.metrics.subsets import all_subsets
 from zoo.networks.mfcc import MFCC
 from zoo.state import ClassQueue, GaussianMixture
 
@@ -185,6 +188,86 @@ def uncertainty_labels(small: bool) -> Pair:
         return drawn
 
     return Pair(lambda _: draw_uncertainty(covered, count, keys), naive)
+
+
+def naive_shaspec(network: ShaSpecVolumeNet, images: Tensor, available: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """ShaSpec as published: every encoder takes every volume, zeros or not. Logits [B, R, …], shared features
+    [B, M, C, …] and domain logits [B, M, M] of one availability list.
+
+    Args:
+        network: any width.
+        images: [B, M, D, H, W].
+        available: in the order that fills missing modalities.
+    """
+    samples, count = images.shape[:2]
+    there = torch.tensor([m in available for m in range(count)], device=images.device)
+    images = torch.where(there[:, None, None, None], images, 0.0)
+    shared, skips = network.shared_encoder(images.flatten(0, 1)[:, None])
+    shared = shared.unflatten(0, (samples, count))
+    filled, pooled = [], []
+    for m, encoder in enumerate(network.specific_encoders):
+        reduced, _ = encoder.reduce(images[:, m : m + 1])
+        specific = encoder.aspp(reduced)
+        pooled.append(reduced.mean((2, 3, 4)))
+        filled.append(network.fuse(shared[:, m], specific) if m in available else shared[:, available[0]])
+    skips = [skip.unflatten(0, (samples, count)).flatten(1, 2) for skip in skips]
+    logits = network.decoder(torch.cat(filled, 1), skips)
+    return logits, shared, network.domain(torch.stack(pooled, 1))
+
+
+AVAILABLE = ([2], [3, 0], [1, 0, 2], [0, 1, 2, 3])  # 4, 6, 4 and 1 of the 15 sets are as large
+
+
+def _volumes(small: bool) -> tuple[ShaSpec, Tensor, Tensor]:
+    """float64, in which both forms agree closely: features of zero volumes are noisy in float32."""
+    window = (32, 64, 64)
+    model = ShaSpec(width=2 if small else 16, window=window).double()
+    return model, torch.randn(2, 4, *window).double(), torch.randint(2, (2, 3, *window))
+
+
+@pair
+def shaspec_training_step(small: bool) -> Pair:
+    """Loss and gradient of ShaSpec, sets of each size; naive: all volumes through all encoders, zeros or not."""
+    model, images, mask = _volumes(small)
+    domains = torch.arange(4).repeat(2)
+
+    def result(losses: list[Tensor]) -> Tensor:
+        model.zero_grad()
+        sum(losses).backward()
+        norms = [p.grad.norm() for p in model.network.shared_encoder.parameters()]
+        return torch.stack([*map(Tensor.detach, losses), *norms])
+
+    def ours(_: None) -> Tensor:
+        return torch.cat([result([*model.terms(images, mask, [there] * 2).values()]) for there in AVAILABLE])
+
+    def naive(_: None) -> Tensor:
+        found = []
+        for there in AVAILABLE:
+            logits, shared, domain = naive_shaspec(model.network, images, there)
+            task, align = model.losses.task(logits, mask), model.losses.align(shared.transpose(0, 1))
+            found.append(result([task, align, model.losses.domain(domain.flatten(0, 1), domains)]))
+        return torch.cat(found)
+
+    return Pair(ours, naive, atol=1e-6, rtol=1e-5)
+
+
+@pair
+def shaspec_all_subsets(small: bool) -> Pair:
+    """Logits with all 15 sets of modalities from volumes encoded once; naive: a forward pass for each set."""
+    model, images, _ = _volumes(small)
+    lists = [[model.modalities.index(name) for name in subset] for subset in all_subsets(model.modalities)]
+
+    @torch.no_grad()
+    def ours(_: None) -> Tensor:
+        zero = model.network.encode_zero(model.window, images)
+        encodings = model.network.encode(images, [range(4)] * 2, zero)
+        return torch.stack([model.network.decode(encodings, [there] * 2) for there in lists])
+
+    @torch.no_grad()
+    def naive(_: None) -> Tensor:
+        return torch.stack([naive_shaspec(model.network, images, there)[0] for there in lists])
+
+    return Pair(ours, naive, atol=1e-6)
 
 
 def compare(name: str, small: bool, seconds: float = 1.0) -> Result:

@@ -136,19 +136,34 @@ class ZooDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> Loader:
         return self.loader("predict")
 
-    def pass_loader(self, split: Split = "train", augment: bool = False, epoch: int = 0) -> Loader:
+    def pass_loader(
+        self, split: Split = "train", augment: bool = False, epoch: int = 0, batch_size: int | None = None
+    ) -> Loader:
         """A look at a whole split between training steps: ordered, unpadded, sharded over ranks.
 
         Args:
             split: which split.
             augment: whether samples are augmented, by the rule of (seed, `epoch`, index).
+            batch_size: `None`: the recipe's.
         """
-        loader = self.loader(split, augment=augment, replace=True)
+        loader = self.loader(split, augment=augment, replace=True, batch_size=batch_size)
         loader.sampler.set_epoch(epoch)
         return loader
 
-    def loader(self, split: Split, shuffle: bool = False, augment: bool = False, replace: bool = False) -> Loader:
-        """Args: replace: whether another sample takes the place of one that cannot be read; else it is left out."""
+    def loader(
+        self,
+        split: Split,
+        shuffle: bool = False,
+        augment: bool = False,
+        replace: bool = False,
+        batch_size: int | None = None,
+    ) -> Loader:
+        """A loader of one split.
+
+        Args:
+            replace: whether another sample takes the place of one that cannot be read; else it is left out.
+            batch_size: `None`: the recipe's.
+        """
         seed = global_seed()
         dataset = KeyedDataset(self._source(split), augment, self.on_bad_file, seed, replace)
         if 0 < len(dataset) < world_size():  # on all ranks alike: one that raised alone would leave the others waiting
@@ -156,7 +171,7 @@ class ZooDataModule(L.LightningDataModule):
                 f"{type(self).__name__}: the split {split} has {len(dataset)} samples for {world_size()} processes; "
                 "each needs at least one."
             )
-        order = BatchOrder(len(dataset), self.batch_size, shuffle, seed, rank(), world_size())
+        order = BatchOrder(len(dataset), batch_size or self.batch_size, shuffle, seed, rank(), world_size())
         note = partial(self._note_bad, what="Another sample takes its place." if replace else "It is left out.")
         return Loader(dataset, order, self.num_workers, self._position if shuffle else None, note)
 

@@ -261,3 +261,32 @@ def test_a_broken_sample_on_another_rank_is_told_once(cli: Cli) -> None:
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if "error: " in line]
     assert lines.count("[rank 1] error: sample 3 is broken.") + lines.count("error: sample 3 is broken.") == 1
+
+
+@pytest.fixture
+def no_permissions():
+    """Whoever runs the tests, root too, is asked for permissions meanwhile."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_a_folder_without_permission_is_one_line(cli: Cli, request: pytest.FixtureRequest) -> None:
+    closed = cli.folder / "closed"
+    closed.mkdir()
+    cli.write("tiny.yaml", {**RECIPE, "data": {"class_path": "AVMNIST", "init_args": {"root": "closed/data"}}})
+    fit = ["fit", "-c", "tiny.yaml", "--model=ShaSpecClassifier"]
+    assert "closed/data does not exist" in cli(*fit).errors[0]
+    cli.folder.chmod(0o755)
+    closed.chmod(0)
+    request.getfixturevalue("no_permissions")
+    result = cli(*fit)
+    assert (result.code, len(result.errors)) == (2, 1)
+    assert "closed" in result.errors[0]
+    assert "permission" in result.errors[0]

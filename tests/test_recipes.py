@@ -17,6 +17,20 @@ NAMES = sorted(
 )
 
 
+# Where a recipe's own sizes are beyond a test: what makes them small, by the class of its data or its model.
+SMALL = {
+    "BraTS": [
+        *("--data.demo=8", "--data.crop_size=[32,64,64]", "--model.window=[32,64,64]", "--model.width=2"),
+        *("--trainer.max_steps=2", "--data.num_workers=0"),
+    ],
+    "GNL": ["--model.width=4"],
+    "ImageClassifier": ["--model.width=4"],
+    "CoTeaching": ["--model.width=4"],
+}
+TABLES = ("accuracy.csv", "scores.csv")
+PREDICTIONS = ("predictions.csv", "predictions")
+
+
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     """Holds a demo for each data module."""
@@ -27,16 +41,15 @@ def demos(tmp_path_factory):
 def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(RECIPES / f"{name}.yaml")
-    asked = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
-    data = asked["data"]["class_path"]
-    small = [f"--data.root={demos / data}", "--data.demo=60"]
-    if "width" in asked["model"]["init_args"]:
-        small.append("--model.width=4")
+    text = (RECIPES / f"{name}.yaml").read_text()
+    data, model = (yaml.safe_load(text)[part]["class_path"] for part in ("data", "model"))
+    kept = "best" if "monitor:" in text else "last"
+    small = [f"--data.root={demos / data}", "--data.demo=60", *SMALL.get(data, []), *SMALL.get(model, [])]
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
-    main(["test", "-c", recipe, *small, "--ckpt_path=best"])
+    main(["test", "-c", recipe, *small, f"--ckpt_path={kept}"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])
     runs = sorted((tmp_path / "runs" / name).iterdir())
     assert [run.name for run in runs] == ["version_0", "version_1", "version_2"]
     assert (runs[0] / "recipe.yaml").is_file()
-    assert (runs[1] / "accuracy.csv").is_file()
-    assert (runs[2] / "predictions.csv").is_file()
+    assert any((runs[1] / table).is_file() for table in TABLES)
+    assert any((runs[2] / predictions).exists() for predictions in PREDICTIONS)

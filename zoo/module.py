@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import lightning.pytorch as L
@@ -19,6 +20,8 @@ from zoo.passes import Pass, evaluating
 from zoo.stages import Stage, Stages
 
 Batch = dict[str, Any]
+
+STATE_UPDATE = "update_state"  # as Lightning's profilers list it
 
 
 class ZooModule(L.LightningModule):
@@ -117,13 +120,20 @@ class ZooModule(L.LightningModule):
         """
         self._passes[name] = Pass(name, run, every_steps, every_epochs)
 
+    def updating_state(self) -> AbstractContextManager[None]:
+        """Around what a step does to state that training carries beside weights: `zoo speed` tells its time apart.
+
+        Passes stand in it already.
+        """
+        return self.trainer.profiler.profile(STATE_UPDATE)
+
     def _run_due_passes(self, epochs_done: int) -> None:
         self.epochs_done = epochs_done
         for due in self._passes.values():
             if due.is_due(self.steps_done, epochs_done):
                 key = (global_seed(), "pass", due.name, self.steps_done, epochs_done)
                 # Gradients are on, as before a batch: validation would have switched them off.
-                with isolated(*key), evaluating(self), torch.enable_grad():
+                with self.updating_state(), isolated(*key), evaluating(self), torch.enable_grad():
                     due.run()
                 due.mark(self.steps_done, epochs_done)
 

@@ -25,13 +25,14 @@ from torch import nn
 from losses.slots import LossSlots
 from zoo.commands import command_line, quiet, run
 from zoo.interrupt import Interruptible
+from zoo.module import STATE_UPDATE
 
 Record = dict[str, Any]
 
 WARM_UP = 5  # steps
-PARTS = ("data wait", "transfer", "front end", "forward", "losses", "backward", "optimizer", "other")
+PARTS = ("data wait", "transfer", "front end", "forward", "losses", "backward", "optimizer", "state", "other")
 _ACTIONS = {"train_dataloader_next": "data wait", "batch_to_device": "transfer", "training_step": "forward"}
-_ACTIONS |= {"optimizer_step": "optimizer", "optimizer_zero_grad": "optimizer"}
+_ACTIONS |= {"optimizer_step": "optimizer", "optimizer_zero_grad": "optimizer", STATE_UPDATE: "state"}
 _OPTIONS = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_epochs": 1_000_000, "max_steps": -1}
 _OPTIONS |= {"limit_val_batches": 1, "num_sanity_val_steps": 0}
 _OPTIONS |= {"logger": False, "enable_model_summary": False, "enable_progress_bar": False}
@@ -52,7 +53,8 @@ def measure(recipe: str, steps: int) -> Record:
         `step_ms` with median, p10 and p90; `parts_ms`, the mean of each of :data:`PARTS` over the middle half of the
         steps, which add up to theirs; samples per second; peak memory; on CUDA the host's waits for the device per
         step; and what it was measured on. "forward" is all of `training_step` that is not in front ends or losses;
-        "other" what lies outside of the rest, passes over the data and callbacks among them.
+        "state" passes over the data and what a method does inside `ZooModule.updating_state`; "other" what lies outside
+        of the rest, callbacks among them.
 
     Raises:
         ZooError: what is wrong with the recipe or its data.

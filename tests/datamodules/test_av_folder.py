@@ -515,3 +515,21 @@ def test_classes_are_kept_in_checkpoints_named_in_predictions_and_others_are_ref
     with pytest.raises(SystemExit):
         run(tmp_path, "test", *recipe, "--data.csv=own/samples.csv", "--ckpt_path=last")
     assert "has other classes than the checkpoint was trained on" in capsys.readouterr().err
+
+
+def test_weights_are_tuned_further_to_another_number_of_classes(trained, demo, tmp_path, capsys):
+    own = shutil.copytree(demo, tmp_path / "own")
+    header, *lines = (own / "samples.csv").read_text().splitlines()
+    few_classes = [line for line in lines if not {"eight", "nine"} & set(line.split(","))]
+    (own / "samples.csv").write_text("\n".join([header, *few_classes, ""]))
+    fit = ["fit", "-c", str(RECIPES / "shaspec/own_data.yaml"), "--model.dim=16", "--data.csv=own/samples.csv"]
+    fit += [f"--weights={trained}", "--trainer.max_epochs=1", "--model.optimizer=SGD", "--model.optimizer.lr=0"]
+    with pytest.raises(SystemExit):
+        run(tmp_path, *fit)
+    assert "network.head.3.weight" in capsys.readouterr().err
+    run(tmp_path, *fit, "--allow-missing", "network.head.3.*")
+    old, new = (
+        torch.load(path, weights_only=True)["state_dict"] for path in (trained, next(tmp_path.rglob("last.ckpt")))
+    )
+    assert new["network.head.3.weight"].shape == (8, 16)
+    assert all(torch.equal(old[key], new[key]) for key in new if key.startswith("network") and "head.3" not in key)

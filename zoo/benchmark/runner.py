@@ -100,9 +100,8 @@ def _run(run: Run) -> Record:
 def _asked(run: Run) -> Record:
     """What was run, as far as it can be told before."""
     text = find(run.recipe).read_bytes()
-    asked = {"recipe": run.recipe, "sha256": hashlib.sha256(text).hexdigest(), "options": run.options}
-    # Records made before there was a choice are of the best one.
-    return asked if run.checkpoint == "best" else asked | {"checkpoint": run.checkpoint}
+    digest = hashlib.sha256(text).hexdigest()
+    return {"recipe": run.recipe, "sha256": digest, "options": run.options, "checkpoint": run.checkpoint}
 
 
 def _versions() -> dict[str, str]:

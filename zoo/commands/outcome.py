@@ -28,6 +28,13 @@ def one_line_errors() -> Iterator[None]:
             raise
         _print(error)
         sys.exit(2)
+    except PermissionError as error:
+        if error.filename is None or os.environ.get("ZOO_DEBUG") == "1":
+            raise
+        print(
+            f"{_who()}error: {error.filename}: this user has no permission. Grant it, or name another.", file=sys.stderr
+        )
+        sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or os.environ.get("ZOO_DEBUG") == "1":
             raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torchmetrics import MeanMetric
@@ -38,10 +38,14 @@ class AVClassificationModule(ZooModule):
     slots: ClassVar[Mapping[str, Slot]] = {"task": Slot("classification", "cross_entropy")}
 
     def __init__(
-        self, num_classes: int, optimizer: OptimizerCallable | None = None, losses: dict[str, Any] | None = None
+        self,
+        num_classes: int,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        losses: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(losses)
-        self.optimizer = optimizer
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.num_classes = num_classes
         self.front_end = MFCC()
         # Shares of right answers: NaN for a set of modalities that no sample has.
@@ -93,7 +97,8 @@ class AVClassificationModule(ZooModule):
 
     def configure_optimizers(self) -> Any:
         # SMIL's settings for AV-MNIST; the papers that use its protocol give none.
-        return self.optimizers_from(self.optimizer or partial(torch.optim.Adam, lr=1e-3, weight_decay=1e-4))
+        optimizer = self.optimizer or partial(torch.optim.Adam, lr=1e-3, weight_decay=1e-4)
+        return self.optimizers_from(optimizer, self.scheduler, interval="epoch")
 
     def _predictions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         cleaned, _ = self.inputs(batch)

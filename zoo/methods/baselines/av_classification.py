@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from zoo.module import Batch
@@ -31,6 +31,7 @@ class UnimodalClassifier(AVClassificationModule):
         dim: width of the features.
         drop_rate: dropout in encoder and head.
         optimizer: factory; `None` takes Adam, learning rate 1e-3, weight decay 1e-4.
+        scheduler: factory; advances with every epoch.
         losses: changes to the slot `task`.
     """
 
@@ -41,9 +42,10 @@ class UnimodalClassifier(AVClassificationModule):
         dim: int = 128,
         drop_rate: float = 0.25,
         optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
         losses: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(num_classes, optimizer, losses)
+        super().__init__(num_classes, optimizer, scheduler, losses)
         self.save_hyperparameters()
         self.modality = modality
         self.encoder = (ImageEncoder if modality == "image" else AudioEncoder)(dim, drop_rate)
@@ -72,6 +74,7 @@ class LateFusionClassifier(AVClassificationModule):
         dim: width of the features of each modality.
         drop_rate: dropout in encoders and head.
         optimizer: factory; `None` takes Adam, learning rate 1e-3, weight decay 1e-4.
+        scheduler: factory; advances with every epoch.
         losses: changes to the slot `task`.
     """
 
@@ -82,9 +85,10 @@ class LateFusionClassifier(AVClassificationModule):
         dim: int = 128,
         drop_rate: float = 0.25,
         optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
         losses: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(num_classes, optimizer, losses)
+        super().__init__(num_classes, optimizer, scheduler, losses)
         self.save_hyperparameters()
         self.modality_dropout = modality_dropout
         self.image, self.audio = ImageEncoder(dim, drop_rate), AudioEncoder(dim, drop_rate)

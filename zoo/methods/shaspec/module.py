@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from losses.slots import Slot
@@ -39,6 +39,7 @@ class ShaSpecClassifier(AVClassificationModule):
         dim: width of all features, D.
         drop_rate: dropout in encoders and head.
         optimizer: factory; `None` takes Adam, learning rate 1e-3, weight decay 1e-4.
+        scheduler: factory; advances with every epoch.
         losses: changes to the slots `task`, `align` (distribution alignment) and `domain` (domain classification).
     """
 
@@ -54,9 +55,10 @@ class ShaSpecClassifier(AVClassificationModule):
         dim: int = 128,
         drop_rate: float = 0.25,
         optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
         losses: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(num_classes, optimizer, losses)
+        super().__init__(num_classes, optimizer, scheduler, losses)
         self.save_hyperparameters()
         self.network = ShaSpecNet(num_classes, dim, drop_rate)
 
