@@ -174,11 +174,13 @@ def test_losses_that_are_all_alike_tell_nothing():
     assert not fit_losses(torch.full((9,), 0.7)).noise_probability.any()
 
 
-def test_nothing_is_judged_in_warm_up(tmp_path):
-    run = Run(noisy.gnl_run, tmp_path / "run", epochs=1, probe=state)
+def test_labels_are_judged_when_warm_up_is_over(tmp_path):
+    run = Run(noisy.two_epochs_of_warm_up, tmp_path / "run", epochs=1, probe=state)
+    (found,) = train(run)
+    assert not found["state"]["memory.noise_probability"].any()
     (found,) = train(replace(run, epochs=2))
     assert found["state"]["memory.noise_probability"].any()
-    assert found["state"]["memory.joint"].sum() == pytest.approx(2 * 22, rel=1e-4)  # two networks, 22 samples
+    assert found["state"]["memory.joint"].sum() == pytest.approx(22, rel=1e-4)
     assert found["state"]["memory.true_counts"].sum() == 22
 
 

@@ -67,4 +67,4 @@ def test_two_ranks_equal_one(method, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", ["mid-epoch", "epoch end"])
 def test_elr_cut_and_resumed_equals_uncut(kill, tmp_path):
-    assert uncut_and_resumed(Run(noisy.elr, tmp_path / "run"), kill, workers=0) == []
+    assert uncut_and_resumed(Run(noisy.elr_run, tmp_path / "run"), kill, workers=0) == []

@@ -31,6 +31,10 @@ def gnl_run(data: Path, batch_size: int = 8) -> tuple[GNL, PictureData]:
     return GNL(**SMALL, stages=STAGES, pair=True), pictures(data, batch_size)
 
 
+def two_epochs_of_warm_up(data: Path) -> tuple[GNL, PictureData]:
+    return GNL(**SMALL, stages=[{**STAGES[0], "until_epoch": 2}, STAGES[1]]), pictures(data)
+
+
 def without_batch_statistics(model: nn.Module) -> None:
     """What ranks cannot share: BatchNorm works on what it has been told before."""
     for module in model.modules():
@@ -46,6 +50,10 @@ def frozen(data: Path, batch_size: int = 8, direction: str = "pxy") -> tuple[GNL
 
 def half_batch(data: Path) -> tuple[GNL, PictureData]:
     return frozen(data, batch_size=4)
+
+
+def elr_run(data: Path) -> tuple[ImageClassifier, PictureData]:
+    return ImageClassifier(**SMALL, losses={"task": {"name": "elr"}}), pictures(data)
 
 
 def elr(data: Path, batch_size: int = 8) -> tuple[ImageClassifier, PictureData]:

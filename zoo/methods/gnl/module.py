@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from losses.candidate_labels import log_joint, log_prior
 from losses.slots import Slot
 from zoo.core.distributed import rank, world_size
+from zoo.core.errors import DataError
 from zoo.core.randomness import derive, global_seed, numpy_generator, torch_generator
 from zoo.methods.gnl import prior as labels
 from zoo.methods.gnl.network import TwoHeadNet
@@ -273,5 +275,8 @@ class GNL(ImageClassificationModule):
             datamodule, folder = self.trainer.datamodule, run_folder(self)
             names = [str(name) for name in getattr(datamodule, "classes", None) or range(self.num_classes)]
             write_transition(estimate, true, names, folder / "transition.png")
-            source = datamodule.source("train")
-            write_noisiest(source, self.memory.noise_probability.mean(0), names, folder / "noisiest.png")
+            try:
+                probability = self.memory.noise_probability.mean(0)
+                write_noisiest(datamodule.source("train"), probability, names, folder / "noisiest.png")
+            except DataError as error:  # a copy of the data that has what a test needs, no more
+                rank_zero_warn(f"noisiest.png is not written: {error}")

@@ -44,6 +44,8 @@ def write_transition(estimate: Tensor, true: Tensor | None, names: Sequence[str]
 def write_noisiest(source: Source, noise_probability: Tensor, names: Sequence[str], path: Path) -> None:
     """The training images whose labels are likeliest wrong: probability, given label, and the true one where known.
 
+    Titles of labels that really are wrong are coloured.
+
     Args:
         source: the training split.
         noise_probability: [N].
