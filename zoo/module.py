@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -70,6 +71,21 @@ class ZooModule(L.LightningModule):
         if not self.automatic_optimization:
             return self._manual_steps
         return self.trainer.global_step if self._trainer is not None else 0
+
+    @property
+    def steps_planned(self) -> int | None:
+        """Optimizer steps of the whole run, for schedules; `None` if it has no end.
+
+        Lightning's `estimated_stepping_batches` begins to read the data before a resumed run's place in them is known,
+        so that the epoch would start again.
+        """
+        trainer = self.trainer
+        batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+        batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+        per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        ends = [trainer.max_steps] if trainer.max_steps > -1 else []
+        ends += [per_epoch * trainer.max_epochs] if (trainer.max_epochs or -1) > -1 else []
+        return min(ends, default=None)
 
     @property
     def stage(self) -> Stage:
