@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -75,6 +76,26 @@ class ZooModule(L.LightningModule):
         if not self.automatic_optimization:
             return self._manual_steps
         return self.trainer.global_step if self._trainer is not None else 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch, for schedules.
+
+        Lightning's `estimated_stepping_batches` and `num_training_batches` begin to read the data before a resumed
+        run's place in them is known, so that the epoch would start again.
+        """
+        trainer = self.trainer
+        batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+        batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+        return math.ceil(batches / trainer.accumulate_grad_batches)
+
+    @property
+    def steps_planned(self) -> int | None:
+        """Optimizer steps of the whole run, for schedules; `None` if it has no end."""
+        ends = [self.trainer.max_steps] if self.trainer.max_steps > -1 else []
+        if (epochs := self.trainer.max_epochs or -1) > -1:
+            ends.append(self.steps_per_epoch * epochs)
+        return min(ends, default=None)
 
     @property
     def stage(self) -> Stage:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.hot_paths import compare
 from datamodules.batch import check_batch
 from datamodules.binaural.fairplay import FAIRPlay
 from tests.support import binaural
@@ -119,6 +120,10 @@ def test_each_frame_is_looked_at_once(monkeypatch):
     with torch.no_grad():
         model(batch)
     assert sum(seen) == 3 < len(batch["window_start"][0])
+
+
+def test_evaluation_is_one_and_a_half_times_as_fast_as_window_by_window():
+    assert max(compare("binaural_clip", small=True, seconds=0.2).ratio for _ in range(2)) >= 1.5
 
 
 @pytest.mark.parametrize("absent", ["video", "audio"])

@@ -138,16 +138,13 @@ class VolumeSegmentationModule(ZooModule):
         return available
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer or published_sgd
-        return self.optimizers_from(optimizer, partial(LambdaLR, lr_lambda=lambda step: self.lr_factor(step)))
+        total, per_epoch = self.steps_planned or math.inf, self.steps_per_epoch
 
-    def lr_factor(self, step: int) -> float:
-        """Factor of the learning rate at an optimizer step."""
-        self.trainer.fit_loop.setup_data()  # else an epoch's length is not known yet
-        total = self.trainer.estimated_stepping_batches
-        per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        stage = self.stages.at(int(step // per_epoch), step)
-        return poly(step, min(total, stage.until_step or (stage.until_epoch or math.inf) * per_epoch))
+        def factor(step: int) -> float:
+            stage = self.stages.at(step // per_epoch, step)
+            return poly(step, min(total, stage.until_step or (stage.until_epoch or math.inf) * per_epoch))
+
+        return self.optimizers_from(self.optimizer or published_sgd, partial(LambdaLR, lr_lambda=factor))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # `present` stays on the host: it says which volumes are encoded, and asking the device would wait for it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -136,7 +135,6 @@ class CCStereo(BinauralAudioModule):
 
     def _decay(self, optimizer: Optimizer) -> LRScheduler:
         """Polynomial decay over the whole run."""
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
+        if (steps := self.steps_planned) is None:
             raise RecipeError("The default schedule decays until training ends: set trainer.max_epochs or max_steps.")
-        return PolynomialLR(optimizer, int(steps), power=0.9)
+        return PolynomialLR(optimizer, steps, power=0.9)
