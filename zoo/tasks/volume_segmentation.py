@@ -138,13 +138,14 @@ class VolumeSegmentationModule(ZooModule):
         return available
 
     def configure_optimizers(self) -> Any:
-        total, per_epoch = self.steps_planned or math.inf, self.steps_per_epoch
+        length = {"total": self.steps_planned or math.inf, "per_epoch": self.steps_per_epoch}
+        schedule = partial(LambdaLR, lr_lambda=lambda step: self.lr_factor(step, **length))
+        return self.optimizers_from(self.optimizer or published_sgd, schedule)
 
-        def factor(step: int) -> float:
-            stage = self.stages.at(step // per_epoch, step)
-            return poly(step, min(total, stage.until_step or (stage.until_epoch or math.inf) * per_epoch))
-
-        return self.optimizers_from(self.optimizer or published_sgd, partial(LambdaLR, lr_lambda=factor))
+    def lr_factor(self, step: int, total: float, per_epoch: int) -> float:
+        """Factor of the learning rate at an optimizer step of a run of `total` steps."""
+        stage = self.stages.at(step // per_epoch, step)
+        return poly(step, min(total, stage.until_step or (stage.until_epoch or math.inf) * per_epoch))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # `present` stays on the host: it says which volumes are encoded, and asking the device would wait for it.
