@@ -43,7 +43,9 @@ CALLS = {
         (randn(2, 1, D), (torch.zeros(2, 2),), {}),
     ],
     "distillation": [(randn(B, D), (randn(B, D) + 1,), {}), (randn(B, C, 4), (randn(B, C, 4) * 2,), {})],
+    "embedding": [(randn(B, 32), (labels(B),), {})],
     "pixel_contrast": [(randn(N, D), (labels(N),), {})],
+    "prototype": [(randn(B, C, 2).abs(), (labels(B),), {})],
     "spectrogram": [
         (randn(B, 2, 9, 7), (randn(B, 2, 9, 7).flip(0),), {}),
         (randn(B, 2, 2, 9, 7), (randn(B, 2, 2, 9, 7).flip(0),), {}),
