@@ -10,5 +10,7 @@ KINDS: dict[str, str] = {
     "segmentation": "(logits [B, C, ...], target [B, C, ...] in {0, 1})",
     "alignment": "(features [M, B, ...]) of the same samples seen by M modalities",
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
+    "embedding": "(embeddings [B, D], labels int64 [B])",
     "pixel_contrast": "(features [N, D], labels int64 [N])",
+    "prototype": "(distances [B, C, K] to prototypes, each by its closest patch, labels int64 [B])",
 }

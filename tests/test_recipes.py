@@ -17,6 +17,9 @@ NAMES = sorted(
 )
 
 
+SMALLER = {"CUB200": ["--data.image_size=64", "--model.pretrained=null"]}  # no downloads, no minutes
+
+
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     """Holds a demo for each data module."""
@@ -30,7 +33,7 @@ def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     text = (RECIPES / f"{name}.yaml").read_text()
     data = yaml.safe_load(text)["data"]["class_path"]
     kept = "best" if "monitor:" in text else "last"
-    small = [f"--data.root={demos / data}", "--data.demo=60"]
+    small = [f"--data.root={demos / data}", "--data.demo=60", *SMALLER.get(data, [])]
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1"])
     main(["test", "-c", recipe, *small, f"--ckpt_path={kept}"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])

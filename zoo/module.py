@@ -107,14 +107,20 @@ class ZooModule(L.LightningModule):
     # -- looks at a whole split between steps -----------------------------------------------------------------------
 
     def add_pass(
-        self, name: str, run: Callable[[], None], *, every_steps: int | None = None, every_epochs: int | None = None
+        self,
+        name: str,
+        run: Callable[[], None],
+        *,
+        every_steps: int | None = None,
+        every_epochs: int | None = None,
+        at_epochs: Sequence[int] | None = None,
     ) -> None:
-        """Call `run` after every so many optimizer steps or epochs.
+        """Call `run` after every so many optimizer steps or epochs, or when so many epochs are done (`at_epochs`).
 
         It runs before the next batch or validation, whichever comes first. A checkpoint written between the step and
         the pass lacks its result and the resumed run makes it up; a cut inside it is repeated whole.
         """
-        self._passes[name] = Pass(name, run, every_steps, every_epochs)
+        self._passes[name] = Pass(name, run, every_steps, every_epochs, at_epochs)
 
     def updating_state(self) -> AbstractContextManager[None]:
         """Around what a step does to state that training carries beside weights: `zoo speed` tells its time apart.

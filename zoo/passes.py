@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from zoo.core.errors import RecipeError
 
 @dataclass
 class Pass:
-    """Something that happens after every so many optimizer steps or epochs.
+    """Something that happens after every so many optimizer steps or epochs, or after certain epochs.
 
     Attributes:
         done: the step or epoch after which it ran last; in the checkpoint.
@@ -23,15 +23,18 @@ class Pass:
     run: Callable[[], None]
     every_steps: int | None
     every_epochs: int | None
+    at_epochs: Sequence[int] | None = None
     done: int = 0
 
     def __post_init__(self) -> None:
-        if (self.every_steps is None) == (self.every_epochs is None):
-            raise ValueError(f"pass {self.name!r} needs every_steps or every_epochs")
-        if (period := self.every_steps or self.every_epochs or 0) < 1:
+        if [self.every_steps, self.every_epochs, self.at_epochs].count(None) != 2:
+            raise ValueError(f"pass {self.name!r} needs every_steps, every_epochs or at_epochs")
+        if self.at_epochs is None and (period := self.every_steps or self.every_epochs or 0) < 1:
             raise RecipeError(f"The pass {self.name!r} cannot run every {period} steps or epochs; give at least 1.")
 
     def _now(self, steps: int, epochs: int) -> int:
+        if self.at_epochs is not None:
+            return max((epoch for epoch in self.at_epochs if epoch <= epochs), default=0)
         if self.every_steps is not None:
             return steps // self.every_steps * self.every_steps
         return epochs // self.every_epochs * self.every_epochs
