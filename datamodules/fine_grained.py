@@ -17,7 +17,7 @@ from datamodules.demo.birds import NUM_CLASSES as DEMO_CLASSES
 from datamodules.fine_grained_lists import Picture, read_cars, read_cub, read_dogs, read_part_names, read_pets
 from datamodules.loading import Loader, Sample
 from datamodules.registry import catalogue
-from datamodules.sample_list import IMAGE_SUFFIXES
+from datamodules.sample_list import SUFFIXES
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
 from zoo.core.randomness import global_seed, numpy_generator
@@ -274,7 +274,7 @@ def own_pictures(path: Path) -> list[Picture]:
     """
     if path.is_file():
         return [Picture(path, path.stem, -1)]
-    found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+    found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES["image"] and file.is_file()]
     if not found:
         raise DataError(f"{path} is neither a picture nor a folder with PNG or JPEG files in it.")
     return [Picture(file, str(file.relative_to(path).with_suffix("")), -1) for file in found]
