@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import splitext
 from pathlib import Path
@@ -59,46 +59,64 @@ def read_csv(path: Path, root: Path, signals: Sequence[str]) -> list[Row]:
         DataError: naming file and line: no UTF-8, no CSV, a column missing or unknown, a cell too many or too few, a
             path that leaves `root`, no signal, no label, an unknown split, an id twice, no rows at all.
     """
+    lines: dict[str, str] = {}
+    rows: list[Row] = []
+    needed = (*signals, "label")
+    for place, cells in read_table(path, needed, (*needed, *OPTIONAL)):
+        row = _row(cells, root, place, signals)
+        if row.id in lines:
+            raise DataError(
+                f"{place} and {lines[row.id]} have the same id {row.id!r}. Each sample needs its own, by a "
+                "column id if files occur more than once."
+            )
+        lines[row.id] = place.removeprefix(f"{path}, ")
+        rows.append(row)
+    return rows
+
+
+def read_table(
+    path: Path, needed: Sequence[str], known: Collection[str] | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of a CSV that a user made: where each stands, for messages, and its cells by column, stripped.
+
+    Args:
+        needed: columns that must be there.
+        known: columns that may be; `None`: any.
+
+    Raises:
+        DataError: naming file and line: no UTF-8, no CSV, a column missing or unknown, a cell too many or too few, no
+            rows at all.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text (byte {error.start:,}). Save it as CSV UTF-8.") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: dict[str, int] = {}
-    rows: list[Row] = []
+    reader, empty = csv.reader(io.StringIO(text, newline=""), strict=True), True
     try:
         header = [cell.strip() for cell in next(reader, [])]
-        _check_header(path, header, signals)
+        _check_header(path, header, needed, known)
         for cells in reader:
             place = f"{path}, line {reader.line_num}"
             if not any(map(str.strip, cells)):
                 continue
             if len(cells) != len(header):
                 raise DataError(f"{place} has {len(cells)} cells, the header has {len(header)}.")
-            row = _row(dict(zip(header, map(str.strip, cells), strict=True)), root, place, signals)
-            if row.id in lines:
-                raise DataError(
-                    f"{place} and line {lines[row.id]} have the same id {row.id!r}. Each sample needs its own, by a "
-                    "column id if files occur more than once."
-                )
-            lines[row.id] = reader.line_num
-            rows.append(row)
+            empty = False
+            yield place, dict(zip(header, map(str.strip, cells), strict=True))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
-    if not rows:
+    if empty:
         raise DataError(f"{path} lists no samples.")
-    return rows
 
 
-def _check_header(path: Path, header: Sequence[str], signals: Sequence[str]) -> None:
-    needed = (*signals, "label")
-    known = (*needed, *OPTIONAL)
-    wrong = [name for name in header if name not in known]
+def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], known: Collection[str] | None) -> None:
+    wrong = [name for name in header if known is not None and name not in known]
     if missing := [name for name in needed if name not in header]:
         near = did_you_mean(missing[0], wrong) if wrong else ""
-        raise DataError(f"{path} has no column {missing[0]}; its first line names {', '.join(needed)}. {near}".strip())
+        wanted = ", ".join(needed)
+        raise DataError(f"{path} has no column {missing[0]}; its first line names {wanted}. {near}".strip())
     if wrong:  # a split that is misspelt and ignored would train on what was meant for the test
         raise DataError(f"{path} has a column {wrong[0]!r} that is not known. {did_you_mean(wrong[0], known)}")
     if len(set(header)) < len(header):

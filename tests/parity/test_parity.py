@@ -7,6 +7,7 @@ import importlib
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -85,6 +86,8 @@ def zeros_like(value: Any) -> Any:
     match value:
         case Tensor():
             return value.masked_fill(torch.ones_like(value, dtype=torch.bool), 0)  # stays in the graph
+        case np.ndarray():
+            return np.zeros_like(value)
         case bool() | int() | float():
             return type(value)(0)
         case dict():
