@@ -16,19 +16,23 @@ from datamodules.base import Split, ZooDataModule
 from datamodules.demo.birds import NUM_CLASSES as DEMO_CLASSES
 from datamodules.fine_grained_lists import Picture, read_cars, read_cub, read_dogs, read_part_names, read_pets
 from datamodules.loading import Loader, Sample
-from datamodules.registry import catalogue
 from datamodules.sample_list import SUFFIXES
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
 from zoo.core.randomness import global_seed, numpy_generator
 
 Fitting = Literal["squash", "crop"]
+Augmentation = Literal["strong", "light", "none"]
 Reader = Callable[[Path], tuple[list[Picture], tuple[str, ...]]]
 OOD = "out_of_distribution"  # folder of a demo
 
 
-def training_steps(size: int) -> tuple[images.Step, ...]:
-    """MGProto's augmentation."""
+def training_steps(size: int, augmentation: Augmentation) -> tuple[images.Step, ...]:
+    """ "strong": MGProto's; "light": a crop of at least 80 % and a flip; "none": the whole picture."""
+    if augmentation == "light":
+        return images.HorizontalFlip(), images.RandomResizedCrop(size, scale=(0.80, 1.0))
+    if augmentation == "none":
+        return evaluation_steps(size, "squash")
     return (
         warps.RandomPerspective(distortion=0.2, p=0.5),
         images.ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.02),
@@ -98,7 +102,7 @@ class PictureSource:
 class FineGrained(ZooDataModule):
     """Base of the four data sets. Batch: :class:`~datamodules.batch.ImageClassification`, images RGB.
 
-    Training pictures are augmented on the fly as in MGProto's code. The official training split trains; `validation`
+    Training pictures are augmented on the fly. The official training split trains; `validation`
     takes a share of it, or is the test split itself, as published: then `best.ckpt` is chosen by test accuracy.
     Prediction reads the test split, or `images`.
 
@@ -112,6 +116,7 @@ class FineGrained(ZooDataModule):
         fitting: how validation and test pictures become square. "crop": shorter side to 8/7 of the size, the middle of
             it, as accuracy is published; "squash": the whole picture, as measures of interpretability need it: then
             test batches hold `parts` and `size` where parts are annotated. Passes over the training data always squash.
+        augmentation: of training pictures, "strong" as MGProto's code has it; see :func:`training_steps`.
         validation: share of the training split, or "test", or 0 for none.
         ood: registered names of data sets of this family to their folders, `null` being the default one.
         images: a file or a folder of one's own pictures to predict.
@@ -130,6 +135,7 @@ class FineGrained(ZooDataModule):
         image_size: int = 224,
         crop_to_box: bool = False,
         fitting: Fitting = "crop",
+        augmentation: Augmentation = "strong",
         validation: float | Literal["test"] = "test",
         ood: dict[str, str | None] | None = None,
         images: str | Path | None = None,
@@ -138,15 +144,19 @@ class FineGrained(ZooDataModule):
         super().__init__(**base)
         if fitting not in get_args(Fitting):
             raise unknown("value of data.fitting", fitting, get_args(Fitting))
+        if augmentation not in get_args(Augmentation):
+            raise unknown("value of data.augmentation", augmentation, get_args(Augmentation))
         if validation != "test" and not (isinstance(validation, float | int) and 0 <= validation < 1):
             raise RecipeError(f"data.validation is {validation}; it is a share below 1, or test.")
         if image_size < 8:
             raise RecipeError(f"data.image_size is {image_size}; it must be at least 8.")
         self.image_size, self.crop_to_box, self.fitting, self.validation = image_size, crop_to_box, fitting, validation
+        self.augmentation = augmentation
         self.ood, self.images = dict(ood or {}), Path(images).expanduser() if images is not None else None
+        self._learned: tuple[str, ...] | None = None
         for name in self.ood:
-            if not _is_fine_grained(name):
-                raise RecipeError(f"data.ood names {name}; it takes {', '.join(DATA_SETS)}.")
+            if name not in DATA_SETS:
+                raise unknown("data set of data.ood", name, DATA_SETS)
 
     @property
     def num_classes(self) -> int:
@@ -154,11 +164,11 @@ class FineGrained(ZooDataModule):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, where the data set is there to tell them."""
+        """Names of the classes: the data set's, or, where it is not there, the checkpoint's."""
         try:
             return self._listed[1]
         except DataError:
-            return None
+            return self._learned
 
     @cached_property
     def _listed(self) -> tuple[list[Picture], tuple[str, ...]]:
@@ -206,8 +216,7 @@ class FineGrained(ZooDataModule):
         else:
             sets = {}
             for name, root in self.ood.items():
-                cls = catalogue.entry(name).load()
-                sets[name] = cls(root=root)._present()
+                sets[name] = DATA_SETS[name](root=root)._present()
         return {name: [replace(picture, label=-1, box=None) for picture in found] for name, found in sets.items()}
 
     def _present(self) -> list[Picture]:
@@ -233,7 +242,9 @@ class FineGrained(ZooDataModule):
             held_out = self._held_out(chosen)
             chosen = [picture for picture in chosen if (picture.id in held_out) == (split == "val")]
         annotated = split in ("test", "predict") and self.fitting == "squash"
-        return PictureSource(chosen, training_steps(self.image_size), plain, self.crop_to_box, annotated)
+        return PictureSource(
+            chosen, training_steps(self.image_size, self.augmentation), plain, self.crop_to_box, annotated
+        )
 
     def _held_out(self, pictures: Sequence[Picture]) -> set[str]:
         """Ids of the validation samples: a share of each class, by a rule of the seed; at least one stays."""
@@ -243,6 +254,13 @@ class FineGrained(ZooDataModule):
             order = numpy_generator(global_seed(), self.name, "validation", label).permutation(len(own))
             found |= {own[place] for place in order[: min(round(self.validation * len(own)), len(own) - 1)]}
         return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of checkpoints: predictions of one's own pictures name classes also where the data set is not."""
+        return {"classes": list(self.classes or ())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._learned = tuple(state["classes"]) or None
 
     @classmethod
     def check(cls, root: Path) -> Iterator[str]:
@@ -315,7 +333,3 @@ class OxfordPets(FineGrained):
 
 
 DATA_SETS: Mapping[str, type[FineGrained]] = {cls.name: cls for cls in (CUB200, StanfordCars, StanfordDogs, OxfordPets)}
-
-
-def _is_fine_grained(name: str) -> bool:
-    return name in DATA_SETS

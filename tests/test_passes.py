@@ -120,3 +120,9 @@ def test_running_statistics_do_not_move_inside():
     with evaluating(model):
         model(torch.randn(8, 2))
     assert torch.equal(model[1][0].running_mean, mean)
+
+
+def test_a_pass_at_certain_epochs_runs_then_and_makes_up_for_the_one_it_missed():
+    look = Pass("look", lambda: None, None, None, at_epochs=(2, 5))
+    moments = [(step, epoch) for step, epoch in enumerate([0, 1, 2, 2, 3, 4, 6, 6, 7])]
+    assert boundaries(look, moments) == [(2, 2), (6, 6)]

@@ -17,7 +17,7 @@ from datamodules.warps import RandomAffine, RandomPerspective
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.randomness import numpy_generator
 
-SMALL = {"demo": 36, "image_size": 32, "batch_size": 8}
+SMALL = {"demo": 48, "image_size": 32, "batch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def made(cls: type[FineGrained], root: Path, **settings: object) -> FineGrained:
 def test_every_layout_gives_batches_of_its_official_splits(roots, name):
     data = made(DATA_SETS[name], roots)
     train, test = (data.source(split).pictures for split in ("train", "test"))
-    assert len(train) + len(test) == 36
+    assert len(train) + len(test) == 48
     assert {picture.label for picture in train} == {picture.label for picture in test} == set(range(NUM_CLASSES))
     assert not {picture.path for picture in train} & {picture.path for picture in test}
     for loader in (data.train_dataloader(), *data.test_dataloader(), data.pass_loader()):
@@ -64,9 +64,9 @@ def replace_in(path: Path, old: str, new: str) -> None:
 def test_validation_is_a_share_of_each_class_or_the_test_split(roots):
     data = made(CUB200, roots, validation=0.5)
     ids = {split: {picture.id for picture in data.source(split).pictures} for split in ("train", "val", "test")}
-    assert len(ids["train"]) == len(ids["val"]) == 9
+    assert len(ids["train"]) == len(ids["val"]) == 12
     assert not ids["train"] & ids["val"]
-    assert len({picture.label for picture in data.source("val").pictures}) == 9
+    assert len({picture.label for picture in data.source("val").pictures}) == 12
     assert {picture.id for picture in made(CUB200, roots).source("val").pictures} == ids["test"]
     assert made(CUB200, roots, validation=0).val_dataloader() == []
 
@@ -83,7 +83,7 @@ def test_real_out_of_distribution_sets_are_other_data_sets_whole(roots):
     data = CUB200(root=roots / "cub200", demo=None, image_size=32, ood={"oxford_pets": str(pets.root)})
     OxfordPets.published_classes, kept = NUM_CLASSES, OxfordPets.published_classes
     try:
-        assert {name: len(found) for name, found in data._unknown.items()} == {"oxford_pets": 36}
+        assert {name: len(found) for name, found in data._unknown.items()} == {"oxford_pets": 48}
     finally:
         OxfordPets.published_classes = kept
     with pytest.raises(RecipeError, match="stanford_cars"):
@@ -131,7 +131,7 @@ def test_a_corrupt_picture_is_named_or_skipped(cub):
     with pytest.raises(DataError, match=path.name):
         [*again(data).pass_loader()]
     with pytest.warns(UserWarning, match=path.name):
-        assert sum(len(batch["id"]) for batch in again(data, on_bad_file="skip").pass_loader()) == 18
+        assert sum(len(batch["id"]) for batch in again(data, on_bad_file="skip").pass_loader()) == 24
     (line,) = CUB200.check(data.root)
     assert path.name in line
 
@@ -140,7 +140,7 @@ def test_a_list_that_names_a_missing_file_is_told_before_training(cub):
     data, _ = cub
     path = data.source("train").pictures[3].path
     path.unlink()
-    with pytest.raises(DataError, match=f"1 of 36 files are missing .*{path.stem}.*zoo data check cub200"):
+    with pytest.raises(DataError, match=f"1 of 48 files are missing .*{path.stem}.*zoo data check cub200"):
         again(data).source("train")
 
 

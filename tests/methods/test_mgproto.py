@@ -146,7 +146,7 @@ def test_pruning_keeps_ties_and_does_not_renormalise():
 def batch(size: int = 6, seed: int = 0) -> dict:
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(size, 3, 32, 32, generator=generator)
-    return {"image": image, "label": torch.arange(size) % 9, "index": torch.arange(size), "id": [""] * size}
+    return {"image": image, "label": torch.arange(size) % 12, "index": torch.arange(size), "id": [""] * size}
 
 
 def test_forward_changes_no_state_even_in_training_mode():
@@ -160,7 +160,7 @@ def test_forward_changes_no_state_even_in_training_mode():
 
 def test_gradient_reaches_all_but_the_mixture_and_the_embedding():
     model, _ = birds.mgproto()
-    model.losses.aux.setup(0, 9)
+    model.losses.aux.setup(0, 12)
     terms, *_ = model.terms(model.front_end(batch()["image"]), batch())
     assert terms.keys() == {"task", "aux"}  # the first stage does not mine
     sum(terms.values()).backward()
@@ -173,7 +173,7 @@ def test_bfloat16_step_is_near_that_of_float32():
     for half in (False, True):
         torch.manual_seed(0)
         model, _ = birds.mgproto(stages=[{"name": "all"}])
-        model.losses.aux.setup(0, 9)
+        model.losses.aux.setup(0, 12)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             terms, *_ = model.terms(model.front_end(batch()["image"]), batch())
         found.append(torch.stack([term.float() for term in terms.values()]))
@@ -196,7 +196,7 @@ def run_once(folder, epochs: int = 3, **settings: object) -> tuple[L.Trainer, ob
 def test_a_run_projects_prunes_tests_and_explains(tmp_path):
     trainer, model, data = run_once(tmp_path)
     own = model.sources.index[model.sources.index >= 0]
-    assert len(own) == len(own.unique()) == 18  # two images per class
+    assert len(own) == len(own.unique()) == 24  # two images per class
     assert (model.network.mixture.priors > 0).sum(1).max() == 2
     name = model.sources.image_id(0, 0)
     assert name in [picture.id for picture in data.source("train").pictures if picture.label == 0]
@@ -209,7 +209,7 @@ def test_a_run_projects_prunes_tests_and_explains(tmp_path):
     assert {"accuracy.csv", "out_of_distribution.csv", "parts.csv"} <= written
     trainer.predict(model, data)
     pictures = sorted((tmp_path / "explanations").glob("*.png"))
-    assert len(pictures) == 18
+    assert len(pictures) == 24
     facts = json.loads(pictures[0].with_suffix(".json").read_text())
     assert facts["predicted"] == next(iter(facts["scores"])) in data.classes
     assert facts["prototypes"][0]["source_image"].split("/")[0] == facts["predicted"]
@@ -220,7 +220,7 @@ def test_the_module_says_which_classes_em_waits_for(tmp_path, caplog):
     with caplog.at_level("INFO"):
         run_once(tmp_path, epochs=1, queue_size=50, stages=[{"name": "all"}])
     (told,) = {record.getMessage() for record in caplog.records if "EM waits" in record.getMessage()}
-    assert told.startswith("EM waits for 9 of 9 classes")
+    assert told.startswith("EM waits for 12 of 12 classes")
     assert "001.Beak0_Crest0_Wing0_Tail0 (" in told
 
 

@@ -19,9 +19,9 @@ STAGES = [
 
 
 def birds(root: Path | None, batch_size: int = 8) -> CUB200:
-    """36 pictures of 32×32, half of them for training."""
+    """48 pictures of 32×32, half of them for training."""
     data = CUB200(
-        root=root, demo=36, image_size=32, fitting="squash", validation="test", batch_size=batch_size, num_workers=0
+        root=root, demo=48, image_size=32, fitting="squash", validation="test", batch_size=batch_size, num_workers=0
     )
     return data
 
@@ -29,7 +29,7 @@ def birds(root: Path | None, batch_size: int = 8) -> CUB200:
 def mgproto(root: Path | None = None, **settings: object) -> tuple[MGProto, CUB200]:
     """A small MGProto whose queues are full after an epoch or two."""
     own = {"prototypes": 3, "dim": 8, "mine_level": 4, "queue_size": 3, "backbone": "small", "stages": STAGES}
-    return MGProto(**{"num_classes": 9, **own, **settings}), birds(root)
+    return MGProto(**{"num_classes": 12, **own, **settings}), birds(root)
 
 
 def of_ranks(root: Path, batch_size: int = 8) -> tuple[MGProto, CUB200]:

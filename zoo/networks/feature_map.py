@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ class FeatureMap(nn.Module):
 
     The finer map has one pooling step less than the classifier's: ResNets and DenseNets without the stem's max-pool,
     VGGs without the last one, 14×14 for images of 224×224. The other is the classifier's, 16×16 for images of 512×512;
-    a DenseNet's is taken before the last normalisation, which CIPL leaves out. "small" is four convolutions that see 23
+    a DenseNet's is taken before the last normalisation, which CIPL leaves out. "small" is five convolutions that see 63
     pixels, 8×8 for 64×64, for demos.
 
     Args:
@@ -79,7 +78,7 @@ class FeatureMap(nn.Module):
             raise CheckpointError(f"There are no ImageNet weights for {name}: give pretrained another value.")
         self._pending = pretrained
         if name == "small":
-            self.body, self.channels = _small(), 128
+            self.body, self.channels = _small(), 96
         else:
             timm, backbone = require("timm", "vision"), BACKBONES[name]
             settings = backbone.settings if finer else {}
@@ -148,8 +147,14 @@ def _inaturalist(path: str) -> dict[str, Tensor]:
 
 
 def _small() -> nn.Sequential:
-    block = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
     layers: list[nn.Module] = []
-    for inputs, outputs, stride in ((3, 32, 2), (32, 64, 2), (64, 128, 2), (128, 128, 1)):
-        layers += [block(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    for inputs, outputs, stride, dilation in (
+        (3, 32, 2, 1),
+        (32, 64, 2, 1),
+        (64, 96, 2, 1),
+        (96, 96, 1, 2),
+        (96, 96, 1, 1),
+    ):
+        convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])  # no ReLU in the end: unit features of positive ones would all look alike
