@@ -153,8 +153,8 @@ class CIPL(ProjectedPrototypes, MultiLabelModule):
         partner = batch.get("partner", {})
         if "second_view" not in batch or "second_view" not in partner:
             raise RecipeError(
-                "A stage with pairs: true needs images with a partner and a second view each, which the data module "
-                "does not give; set data.pairs: true, or pairs: false in the stage."
+                "A stage with pairs: true needs images with a partner and a second view each, which the data do "
+                "not give; set data.pairs_from_epoch to the stage's first epoch, or pairs: false in the stage."
             )
         student, teacher = self.network.student, self.network.teacher
         labels = torch.cat([batch["label"], partner["label"]])
