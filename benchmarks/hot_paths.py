@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 from datamodules.label_noise import instance_noise, symmetric_noise
 from zoo.core.extras import require
-from zoo.methods.cipl.network import co_attention
+from zoo.methods.cipl.network import squared_distances
 from zoo.methods.mgproto.em import PrototypeEM
 from zoo.methods.mgproto.network import mine
 from zoo.networks.mfcc import MFCC
@@ -122,21 +122,24 @@ def _prototype_maps(small: bool) -> tuple[GaussianMixture, Tensor]:
 
 @pair
 def cross_image_affinity(small: bool) -> Pair:
-    """CIPL's co-attention of image pairs, forward and backward; naive: the published differences of all locations."""
-    images, dim, side = (2, 32, 6) if small else (2, 256, 16)
-    first, second = torch.rand(images, dim, side, side), torch.rand(images, dim, side, side)
-    upstream = torch.randn(2, images, dim, side, side)
+    """CIPL's affinity of all locations of two images, and its gradient; naive: the published differences."""
+    images, dim, locations = (2, 32, 36) if small else (2, 256, 256)
+    first, second = torch.rand(images, locations, dim), torch.rand(images, locations, dim)
+    upstream = torch.randn(images, locations, locations)
 
-    def ours(leaves: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.stack(torch.autograd.grad((torch.stack(co_attention(*leaves)) * upstream).sum(), leaves))
+    def gradient(affinity: Tensor, leaves: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.stack([*torch.autograd.grad((affinity * upstream).sum(), leaves)])
 
     def naive(leaves: tuple[Tensor, Tensor]) -> Tensor:
-        a, b = (x.flatten(2) for x in leaves)
-        affinity = -(a[..., :, None] - b[..., None, :]).square().sum(1)
-        attended = [b @ affinity.softmax(2).mT, a @ affinity.softmax(1)]
-        return torch.stack(torch.autograd.grad((torch.stack(attended).view_as(upstream) * upstream).sum(), leaves))
+        a, b = (x.mT for x in leaves)
+        return gradient(-(a[..., :, None] - b[..., None, :]).square().sum(1), leaves)
 
-    return Pair(ours, naive, lambda: tuple(x.clone().requires_grad_() for x in (first, second)), atol=1e-3, rtol=1e-3)
+    return Pair(
+        lambda leaves: gradient(-squared_distances(*leaves), leaves),
+        naive,
+        lambda: tuple(x.clone().requires_grad_() for x in (first, second)),
+        atol=1e-3,
+    )
 
 
 @pair
