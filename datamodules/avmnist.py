@@ -272,7 +272,7 @@ class AVMNIST(ZooDataModule):
     name: ClassVar[str] = "avmnist"
     task: ClassVar[str] = "av_classification"
     num_classes: ClassVar[int] = DIGITS
-    splits: ClassVar[tuple[Split, ...]] = (*ZooDataModule.splits, "meta")
+    split_names: ClassVar[tuple[Split, ...]] = (*ZooDataModule.split_names, "meta")
     downloadable: ClassVar[bool] = True
 
     def __init__(

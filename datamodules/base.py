@@ -49,7 +49,7 @@ class ZooDataModule(L.LightningDataModule):
     name: ClassVar[str]  # as registered
     folder: ClassVar[str] = ""  # of the download, below the folder that holds all data sets
     task: ClassVar[str]
-    splits: ClassVar[tuple[Split, ...]] = ("train", "val", "test", "predict")
+    split_names: ClassVar[tuple[Split, ...]] = ("train", "val", "test", "predict")
     downloadable: ClassVar[bool] = False  # whether it takes the argument `download`
 
     def __init__(
@@ -104,9 +104,9 @@ class ZooDataModule(L.LightningDataModule):
 
     def _source(self, split: Split) -> Source:
         """Made once: passes over the data ask for it again and again."""
-        if split not in self.splits:
-            raise RecipeError(f"{type(self).__name__} has no split {split}; it has {', '.join(self.splits)}.")
         if split not in self._sources:
+            if split not in self.split_names:
+                raise RecipeError(f"{type(self).__name__} has no split {split}; it has {', '.join(self.split_names)}.")
             self._sources[split] = self.source(split)
         return self._sources[split]
 

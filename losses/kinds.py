@@ -14,6 +14,8 @@ KINDS: dict[str, str] = {
     "no gradient reaches a teacher",
     "distillation": "(student [B, ...], teacher [B, ...]); no gradient reaches the teacher",
     "embedding": "(embeddings [B, D], labels int64 [B])",
+    "multi_label": "(logits [B, C], labels float [B, C] in {0, 1}); the last class is the absence of the others",
+    "multi_label_prototype": "(distances [B, C, K] to prototypes, each by its closest patch, labels float [B, C])",
     "pixel_contrast": "(features [N, D], labels int64 [N])",
     "spectrogram": "(predicted [..., 2, F, N], target [..., 2, F, N]), real and imaginary parts",
     "triplet": "(anchor [B, D], positive [B, D], negative [B, D])",

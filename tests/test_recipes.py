@@ -20,12 +20,15 @@ NAMES = sorted(
 # Where a recipe's own sizes are beyond a test: what makes them small, by the class of its data or its model.
 _SMALL_FRAMES = ["--data.demo=12", "--data.frame_size=[64,64]", "--data.hop=0.3", "--data.num_workers=0"]
 _SMALL_SIGHT = ["--model.backbone=test_resnet", "--model.pretrained=null", "--model.frame_size=[64,64]"]
+_SMALL_IMAGES = ["--data.image_size=64", "--model.pretrained=null"]
 SMALL = {
     "BraTS": [
         *("--data.demo=8", "--data.crop_size=[32,64,64]", "--model.window=[32,64,64]", "--model.width=2"),
         *("--trainer.max_steps=2", "--data.num_workers=0"),
     ],
-    "CUB200": ["--data.image_size=32", "--model.pretrained=null"],
+    "CUB200": _SMALL_IMAGES,
+    "ChestXray14": _SMALL_IMAGES,
+    "ODIR": _SMALL_IMAGES,
     "GNL": ["--model.width=4"],
     "ImageClassifier": ["--model.width=4"],
     "CoTeaching": ["--model.width=4"],
@@ -33,7 +36,7 @@ SMALL = {
     "Mono2Binaural": [*_SMALL_FRAMES, *_SMALL_SIGHT, "--model.width=1"],
     "MonoMono": _SMALL_FRAMES,
 }
-TABLES = ("accuracy.csv", "scores.csv", "distances.csv")
+TABLES = ("accuracy.csv", "scores.csv", "distances.csv", "findings.csv")
 PREDICTIONS = ("predictions.csv", "predictions")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from benchmarks.hot_paths.frame import Pair, pair
+from zoo.methods.cipl.network import squared_distances
 from zoo.methods.mgproto.em import PrototypeEM
 from zoo.methods.mgproto.network import mine
 from zoo.state import ClassQueue, GaussianMixture
@@ -22,6 +23,28 @@ def _prototype_maps(small: bool) -> tuple[GaussianMixture, Tensor]:
     mixture.means.copy_(normalize(torch.rand(classes, components, dim), dim=-1))
     mixture.variances.fill_(1 / (2 * math.pi))
     return mixture, normalize(torch.randn(images * locations, dim), dim=-1).unflatten(0, (images, locations))
+
+
+@pair
+def cross_image_affinity(small: bool) -> Pair:
+    """CIPL's affinity of all locations of two images, and its gradient; naive: the published differences."""
+    images, dim, locations = (2, 32, 36) if small else (2, 256, 256)
+    first, second = torch.rand(images, locations, dim), torch.rand(images, locations, dim)
+    upstream = torch.randn(images, locations, locations)
+
+    def gradient(affinity: Tensor, leaves: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.stack([*torch.autograd.grad((affinity * upstream).sum(), leaves)])
+
+    def naive(leaves: tuple[Tensor, Tensor]) -> Tensor:
+        a, b = (x.mT for x in leaves)
+        return gradient(-(a[..., :, None] - b[..., None, :]).square().sum(1), leaves)
+
+    return Pair(
+        lambda leaves: gradient(-squared_distances(*leaves), leaves),
+        naive,
+        lambda: tuple(x.clone().requires_grad_() for x in (first, second)),
+        atol=1e-3,
+    )
 
 
 @pair

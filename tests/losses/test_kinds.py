@@ -44,6 +44,11 @@ CALLS = {
     ],
     "distillation": [(randn(B, D), (randn(B, D) + 1,), {}), (randn(B, C, 4), (randn(B, C, 4) * 2,), {})],
     "embedding": [(randn(B, 32), (labels(B),), {})],
+    "multi_label": [(randn(B, C), ((randn(B, C) > 0).float(),), {}), (randn(1, C), (torch.zeros(1, C),), {})],
+    "multi_label_prototype": [
+        (randn(B, C, 2).abs(), ((randn(B, C) > 0).float(),), {}),
+        (randn(1, C, 3).abs(), (torch.ones(1, C),), {}),
+    ],
     "pixel_contrast": [(randn(N, D), (labels(N),), {})],
     "prototype": [(randn(B, C, 2).abs(), (labels(B),), {})],
     "spectrogram": [

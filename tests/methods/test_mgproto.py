@@ -21,7 +21,6 @@ from tests.support.synchronisations import Synchronisations
 from zoo.methods.mgproto.em import PrototypeEM, diversity, diversity_gradient, prune
 from zoo.methods.mgproto.network import best_levels, class_log_likelihood, mine, rows_to_remember
 from zoo.state import ClassQueue, GaussianMixture
-from zoo.tasks.projection import choose, project
 
 CLASSES, K, DIM, SIZE = 4, 3, 5, 6
 
@@ -142,16 +141,6 @@ def test_each_location_is_remembered_once_and_in_order():
 def test_pruning_keeps_ties_and_does_not_renormalise():
     priors = torch.tensor([[0.4, 0.2, 0.2, 0.2], [0.1, 0.2, 0.3, 0.4]])
     assert torch.equal(prune(priors, 2), torch.tensor([[0.4, 0.2, 0.2, 0.2], [0.0, 0.0, 0.3, 0.4]]))
-
-
-def test_an_image_serves_one_prototype_and_a_class_without_images_keeps_its_own():
-    activation = torch.tensor([[5.0, 9.0], [4.0, 8.0], [1.0, 1.0]])
-    chosen = choose(activation, torch.tensor([0, 0, 1]), num_classes=3)
-    assert chosen.tolist() == [[0, 1], [2, -1], [-1, -1]]
-    features, prototypes = torch.randn(3, 2, DIM), torch.randn(3, 2, DIM)
-    projected = project(prototypes, features, chosen)
-    assert torch.equal(projected[0], torch.stack([features[0, 0], features[1, 1]]))
-    assert torch.equal(projected[1, 1], prototypes[1, 1])
 
 
 def batch(size: int = 6, seed: int = 0) -> dict:

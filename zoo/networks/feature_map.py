@@ -1,4 +1,4 @@
-"""Published image backbones without their classifier, made finer, as the papers on part prototypes use them."""
+"""Published image backbones without their classifier, as the papers on part prototypes use them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ def _densenet(model: nn.Module) -> None:
 
 def _vgg(model: nn.Module) -> None:
     model.features[-1] = nn.Identity()
-    model.pre_logits = nn.Identity()
 
 
 @dataclass(frozen=True)
 class _Backbone:
-    """How timm's network becomes the papers': `change` takes a pooling out; `settings` go to timm."""
+    """How timm's network becomes the papers' finer one: `change` takes a pooling out; `settings` go to timm."""
 
     change: Callable[[nn.Module], None]
     settings: dict[str, Any]
@@ -52,35 +51,45 @@ NAMES = (*BACKBONES, "small")
 
 
 class FeatureMap(nn.Module):
-    """Images to the map of a backbone's last features, one pooling step less coarse than the classifier's.
+    """Images to the map of a backbone's last features.
 
-    ResNets and DenseNets without the stem's max-pool, VGGs without the last one: 14×14 for images of 224×224. "small"
-    is five convolutions that see 63 pixels, 8×8 for 64×64, for demos.
+    The finer map has one pooling step less than the classifier's: ResNets and DenseNets without the stem's max-pool,
+    VGGs without the last one, 14×14 for images of 224×224. The other is the classifier's, 16×16 for images of 512×512;
+    a DenseNet's is taken before the last normalisation, which CIPL leaves out. "small" is five convolutions that see 63
+    pixels, 8×8 for 64×64, for demos.
 
     Args:
         name: one of :data:`NAMES`.
         pretrained: what :meth:`load_pretrained` loads: "imagenet" (torchvision's first weights, by timm; not for
-            resnet50), or the file of a ResNet-50 trained on iNaturalist 2017 (BBN, CVPR 2020); `None`: nothing.
+            the finer resnet50), or the file of a ResNet-50 trained on iNaturalist 2017 (BBN, CVPR 2020); `None`:
+            nothing.
+        finer: which map.
 
     Attributes:
         channels: of the map.
     """
 
-    def __init__(self, name: str, pretrained: str | None = None) -> None:
+    def __init__(self, name: str, pretrained: str | None = None, finer: bool = True) -> None:
         super().__init__()
         if name not in NAMES:
             raise unknown("backbone", name, NAMES)
         self.name = name
-        if pretrained == IMAGENET and name in ("resnet50", "small"):
+        if pretrained == IMAGENET and (name == "small" or (name == "resnet50" and finer)):
             raise CheckpointError(f"There are no ImageNet weights for {name}: give pretrained another value.")
         self._pending = pretrained
         if name == "small":
             self.body, self.channels = _small(), 96
         else:
             timm, backbone = require("timm", "vision"), BACKBONES[name]
-            self.body = timm.create_model(name, num_classes=0, global_pool="", **backbone.settings)
-            backbone.change(self.body)
-            self.channels = self.body.features[-3].out_channels if "vgg" in name else self.body.num_features
+            settings = backbone.settings if finer else {}
+            self.body = timm.create_model(name, num_classes=0, global_pool="", **settings)
+            if finer:
+                backbone.change(self.body)
+            elif "densenet" in name:
+                self.body.features.norm5 = nn.Identity()
+            if "vgg" in name:
+                self.body.pre_logits = nn.Identity()
+            self.channels = 512 if "vgg" in name else self.body.num_features
         self.register_load_state_dict_post_hook(FeatureMap._settle)
 
     def forward(self, image: Tensor) -> Tensor:

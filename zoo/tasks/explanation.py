@@ -45,7 +45,7 @@ class Explanation:
     Attributes:
         image: its id.
         scores, probabilities: of the likeliest classes, the predicted one first.
-        known_score: how well the image fits the known classes.
+        known_score: how well the image fits the known classes, if the method says.
         score_name: what the scores are.
         winners: the prototypes that decided for the predicted class.
     """
@@ -53,7 +53,7 @@ class Explanation:
     image: str
     scores: dict[str, float]
     probabilities: dict[str, float]
-    known_score: float
+    known_score: float | None
     score_name: str
     winners: list[Winner] = field(default_factory=list)
 
@@ -111,9 +111,8 @@ def _draw(explanation: Explanation, image: Tensor, path: Path) -> None:
     figure.suptitle(_wrapped(explanation.image, 40 + 30 * len(winners)), x=0.01, ha="left", fontsize=10)
     whole.set_title("looks like\n" + "\n".join(guesses), fontsize=9, loc="left")
     score = next(iter(explanation.scores.values()))
-    whole.set_xlabel(
-        f"{explanation.score_name} = {score:.2f}\nfit to known classes {explanation.known_score:.3g}", fontsize=9
-    )
+    fit = "" if explanation.known_score is None else f"\nfit to known classes {explanation.known_score:.3g}"
+    whole.set_xlabel(f"{explanation.score_name} = {score:.2f}{fit}", fontsize=9)
     for column, (winner, colour) in enumerate(zip(winners, COLOURS, strict=False), start=1):
         _outline(whole, winner.box, image, colour)
         overlay = figure.add_subplot(grid[0, column])

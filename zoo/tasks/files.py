@@ -27,18 +27,24 @@ def write_values(rows: Mapping[str, float], metric: str, path: Path) -> None:
         writer.writerows((name, f"{value:.4f}") for name, value in rows.items())
 
 
-def append_predictions(module: ZooModule, batch_idx: int, id: Sequence[str], probabilities: Tensor) -> None:
+def append_predictions(
+    module: ZooModule,
+    batch_idx: int,
+    id: Sequence[str],
+    probabilities: Tensor,
+    names: Sequence[str] | None = None,
+) -> None:
     """Append class probabilities, float [B, C], to `predictions.csv`; the first batch begins the file.
 
-    Classes are called as the data module names them, else by their numbers. Of several processes, the r-th (from 0)
-    predicts every n-th sample from the r-th on; it writes `predictions.r.csv`, the first `predictions.csv`.
+    Classes are called as `names` or the data module names them, else by their numbers. Of several processes, the r-th
+    (from 0) predicts every n-th sample from the r-th on; it writes `predictions.r.csv`, the first `predictions.csv`.
     """
     suffix = "" if rank() == 0 else f".{rank()}"
     path = run_folder(module) / f"predictions{suffix}.csv"
     with path.open("a" if batch_idx else "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if batch_idx == 0:
-            names = getattr(module.trainer.datamodule, "classes", None) or range(probabilities.shape[1])
+            names = names or getattr(module.trainer.datamodule, "classes", None) or range(probabilities.shape[1])
             writer.writerow(["id", *(f"class_{name}" for name in names)])
         for name, row in zip(id, probabilities.tolist(), strict=True):
             writer.writerow([name, *(f"{value:.6f}" for value in row)])

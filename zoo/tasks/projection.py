@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,59 +12,51 @@ from torch import Tensor
 from zoo.core.extras import require
 
 
-class BestPatches(NamedTuple):
-    """Where the prototypes of each image's class fit it best.
-
-    Attributes:
-        activation: how well, float [B, K].
-        location: flat, int64 [B, K].
-        features: of these locations [B, K, D].
-    """
-
-    activation: Tensor
-    location: Tensor
-    features: Tensor
-
-
-def best_patches(activation: Tensor, features: Tensor, labels: Tensor) -> BestPatches:
-    """The best location of each prototype of the image's class.
+def best_of_classes(activation: Tensor, has: Tensor) -> Tensor:
+    """The best activation of each prototype of the classes that an image has.
 
     Args:
         activation: [B, N, C, K], larger where a location fits better.
-        features: [B, D, h, w], N = h·w.
-        labels: int64 [B].
+        has: bool [B, C].
+
+    Returns:
+        [B, C, K]; -inf for other classes.
     """
-    own = activation.take_along_dim(labels[:, None, None, None], 2)[:, :, 0]
-    best, location = own.max(1)
-    return BestPatches(best, location, features.flatten(2).mT.take_along_dim(location[:, :, None], 1))
+    return activation.amax(1).masked_fill(~has[:, :, None], -torch.inf)
 
 
-def choose(activation: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def choose(activation: Tensor) -> Tensor:
     """Which image each prototype is projected on: prototypes in order, each the best image that none before it took.
 
     Args:
-        activation: [N, K], best of each image for its class's prototypes.
-        labels: int64 [N].
-        num_classes: C.
+        activation: best of each image for each prototype [N, C, K]; -inf where the image lacks the class.
 
     Returns:
         Row of the image, int64 [C, K]; -1 where the class has no image left.
     """
-    chosen = torch.full((num_classes, activation.shape[1]), -1)
-    left, labels = activation.cpu().clone(), labels.cpu()
-    for number in range(num_classes):
-        rows = (labels == number).nonzero().flatten()
-        for prototype in range(min(len(rows), activation.shape[1])):
-            row = rows[left[rows, prototype].argmax()]  # of equals the first
-            chosen[number, prototype] = row
+    left = activation.flatten(1).cpu().clone()
+    chosen = torch.full((left.shape[1],), -1)
+    for prototype in range(len(chosen)):
+        row = left[:, prototype].argmax()  # of equals the first
+        if left[row, prototype] > -torch.inf:
+            chosen[prototype] = row
             left[row] = -torch.inf
-    return chosen.to(activation.device)
+    return chosen.unflatten(0, activation.shape[1:]).to(activation.device)
 
 
-def project(prototypes: Tensor, features: Tensor, chosen: Tensor) -> Tensor:
-    """Prototypes [C, K, D] after projection on rows `chosen` [C, K] of features [N, K, D]; others stay."""
-    number = torch.arange(chosen.shape[1], device=chosen.device)
-    return torch.where((chosen >= 0)[:, :, None], features[chosen.clamp_min(0), number], prototypes)
+def patch_features(activation: Tensor, features: Tensor, prototype: Tensor) -> Tensor:
+    """Features of the location of each image that fits one prototype best.
+
+    Args:
+        activation: [B, N, C, K].
+        features: [B, D, h, w], N = h·w.
+        prototype: which one, numbered through the classes, int64 [B].
+
+    Returns:
+        [B, D].
+    """
+    location = activation.flatten(2).take_along_dim(prototype[:, None, None], 2)[:, :, 0].argmax(1)
+    return features.flatten(2).take_along_dim(location[:, None, None], 2)[:, :, 0]
 
 
 def box_of_peak(activation: Tensor, size: tuple[int, int], percentile: float = 95.0) -> tuple[float, ...]:

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.core.distributed import rank
 from zoo.core.randomness import global_seed, torch_generator
 from zoo.metrics.part_measures import PartMetric
-from zoo.module import Batch
+from zoo.module import Batch, ZooModule
 from zoo.state.prototype_sources import PATCH, PrototypeSources, encode
 from zoo.tasks.explanation import Explanation, Winner, write_explanation
 from zoo.tasks.files import run_folder
-from zoo.tasks.projection import best_patches, box_of_peak, choose, square_around
+from zoo.tasks.projection import best_of_classes, box_of_peak, choose, patch_features, square_around
 from zoo.tasks.recognition import RecognitionModule
 
 SHOWN = 3  # prototypes in an explanation
 
 
-class PrototypeModule(RecognitionModule):
-    """Base of methods with K prototypes per class that look for parts of the image.
+class ProjectedPrototypes(ZooModule):
+    """Mechanism of methods with K prototypes per class that look for parts of the image: projection, explanations.
 
-    A method implements :meth:`locate`, :meth:`class_scores` and :meth:`replace_prototypes`. Stages with `push: true`
-    project the prototypes on training patches when they end; where each came from is kept in the checkpoint.
-
-    `lightning test` with data that annotate parts (`fitting: squash` of CUB) writes `parts.csv`; `lightning predict`
-    writes `explanations/`: for each image a PNG and a JSON with the prototypes that decided, where they look, and the
-    training patches they come from.
+    Stands before a task's base among a method's bases. A method implements :meth:`locate`, :meth:`class_scores`,
+    :meth:`replace_prototypes` and :meth:`shares`. Stages with `push: true` project the prototypes on training patches
+    when they end; where each came from is kept in the checkpoint. `lightning predict` writes `explanations/`: for each
+    image a PNG and a JSON with the prototypes that decided, where they look, and the training patches they come from.
     """
 
     stage_options: ClassVar[Mapping[str, Any]] = {"push": False}
     score_name: ClassVar[str] = "score"
     """What the logits are."""
+    num_classes: int
+    front_end: nn.Module
+    probabilities: Callable[[Tensor], Tensor]
+    """Of the classes that can be predicted: logits [B, C] to [B, C] or fewer, in the order of classes."""
     sources: PrototypeSources
 
     # -- a method's own -----------------------------------------------------------------------------------------------
@@ -51,8 +53,8 @@ class PrototypeModule(RecognitionModule):
         """What :meth:`locate` gives to logits [B, C]."""
         raise NotImplementedError
 
-    def replace_prototypes(self, features: Tensor, chosen: Tensor) -> None:
-        """Take the features [N, K, D] of rows `chosen` int64 [C, K] (-1: none) as prototypes."""
+    def replace_prototypes(self, features: Tensor, taken: Tensor) -> None:
+        """Take features [C, K, D] as prototypes where `taken`, bool [C, K]."""
         raise NotImplementedError
 
     def shares(self, activation: Tensor) -> Tensor:
@@ -63,6 +65,14 @@ class PrototypeModule(RecognitionModule):
         """Activations as they are shown and measured; any shape."""
         return activation
 
+    def has_class(self, labels: Tensor) -> Tensor:
+        """Which classes a batch's images have: bool [B, C]."""
+        raise NotImplementedError
+
+    def fit_to_known(self, logits: Tensor) -> Tensor | None:
+        """How well images fit the known classes, [B, C] to [B]; `None` if the method does not say."""
+        return None
+
     # -- shared -------------------------------------------------------------------------------------------------------
 
     def logits(self, image: Tensor) -> Tensor:
@@ -72,9 +82,6 @@ class PrototypeModule(RecognitionModule):
         super().setup(stage)
         if stage == "fit":
             self.add_pass("push", self.push, at_epochs=[*self.stages.ends("push", self.epochs_of_run)])
-        if stage == "test" and (names := getattr(self.trainer.datamodule, "part_names", ())):
-            size = self.trainer.datamodule.image_size
-            self.test_parts = PartMetric(*self.sources.index.shape, names, size).to(self.device)
 
     @property
     def epochs_of_run(self) -> int | None:
@@ -88,24 +95,30 @@ class PrototypeModule(RecognitionModule):
         """Project each prototype on the best patch of its class's training images; an image serves one at most."""
 
         def first(batch: Batch) -> dict[str, Tensor]:
-            features, activation = self.locate(self.front_end(batch["image"]))
-            best = best_patches(activation, features, batch["label"])
-            return {**best._asdict(), **{key: batch[key] for key in ("label", "index")}}
+            _, activation = self.locate(self.front_end(batch["image"]))
+            return {
+                "best": best_of_classes(activation, self.has_class(batch["label"])),
+                "index": batch["index"],
+            }
 
         found = self.data_pass(first)
-        chosen = choose(found["activation"], found["label"], self.num_classes)
-        self.replace_prototypes(found["features"], chosen)
+        chosen = choose(found["best"])
         taken = chosen >= 0
         self.sources.index.copy_(torch.where(taken, found["index"][chosen.clamp_min(0)], -1))
         user = torch.full((int(found["index"].max()) + 1,), -1, device=self.device)  # sync: a few times per run
         user[self.sources.index[taken]] = taken.flatten().nonzero().flatten()
 
         def second(batch: Batch) -> dict[str, Tensor]:
-            _, activation = self.locate(self.front_end(batch["image"]))
-            return self._source_rows(batch, activation.flatten(2), user[batch["index"]])
+            features, activation = self.locate(self.front_end(batch["image"]))
+            prototype = user[batch["index"]]
+            patches = patch_features(activation, features, prototype.clamp_min(0))
+            return {"features": patches, **self._source_rows(batch, activation.flatten(2), prototype)}
 
         rows = self.data_pass(second)
         kept = rows["prototype"] >= 0
+        features = rows["features"].new_zeros(taken.numel(), rows["features"].shape[1])
+        features[rows["prototype"][kept]] = rows["features"][kept]
+        self.replace_prototypes(features.unflatten(0, taken.shape), taken)
         for name in ("name", "box", "patch"):
             getattr(self.sources, name).flatten(0, 1)[rows["prototype"][kept]] = rows[name][kept]
         rank_zero_info(f"Projected {int(taken.sum())} of {taken.numel()} prototypes on training patches.")
@@ -121,6 +134,85 @@ class PrototypeModule(RecognitionModule):
                 boxes[row] = torch.tensor(box_of_peak(seen, size))
                 patches[row] = cut(image[row], boxes[row])
         return {"prototype": prototype, "name": encode(batch["id"], image.device), "box": boxes, "patch": patches}
+
+    # -- explanations -------------------------------------------------------------------------------------------------
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """As of the base; also writes an explanation of each image."""
+        found = super().predict_step(batch, batch_idx)
+        _, activation = self.locate(self.front_end(batch["image"]))
+        logits = self.class_scores(activation)
+        names = getattr(self.trainer.datamodule, "classes", None) or [str(n) for n in range(self.num_classes)]
+        for row, image in enumerate(batch["image"]):
+            explanation = self.explain(image, activation[row], logits[row], batch["id"][row], names)
+            write_explanation(explanation, image, run_folder(self) / "explanations")
+        return found
+
+    def explain(
+        self, image: Tensor, activation: Tensor, logits: Tensor, name: str, classes: list[str] | tuple[str, ...]
+    ) -> Explanation:
+        """Why an image was given its class.
+
+        Args:
+            image: [1|3, H, W] in [0, 1].
+            activation: of every location [h·w, C, K].
+            logits: [C].
+            name: the image's id.
+            classes: names of the classes.
+        """
+        probability = self.probabilities(logits[None])[0]
+        order = probability.argsort(descending=True)[:3].tolist()
+        number = order[0]
+        shares = self.shares(activation.amax(0))[number]
+        side, size = map_side(image[None], len(activation)), tuple(image.shape[1:])
+        winners = []
+        for prototype in shares.argsort(descending=True)[:SHOWN].tolist():
+            seen = self.similarity(activation[:, number, prototype]).unflatten(0, side)
+            large = F.interpolate(seen[None, None].float(), size, mode="bicubic")[0, 0]
+            source = self.sources.image_id(number, prototype)
+            winners.append(
+                Winner(
+                    prototype=prototype,
+                    share=float(shares[prototype] / shares.sum()),
+                    similarity=float(seen.max()),
+                    box=box_of_peak(seen, size),
+                    source_image=source,
+                    source_box=tuple(self.sources.box[number, prototype].tolist()) if source is not None else None,
+                    activation=large.cpu(),
+                    patch=self.sources.patch[number, prototype].cpu() if source is not None else None,
+                )
+            )
+        known = self.fit_to_known(logits[None])
+        return Explanation(
+            image=name,
+            scores={classes[n]: float(logits[n]) for n in order},
+            probabilities={classes[n]: float(probability[n]) for n in order},
+            known_score=None if known is None else float(known),
+            score_name=self.score_name,
+            winners=winners,
+        )
+
+
+class PrototypeModule(ProjectedPrototypes, RecognitionModule):
+    """Base of prototype methods that give an image one class.
+
+    `lightning test` with data that annotate parts (`fitting: squash` of CUB) writes `parts.csv`.
+    """
+
+    def has_class(self, labels: Tensor) -> Tensor:
+        return F.one_hot(labels, self.num_classes).bool()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1)
+
+    def fit_to_known(self, logits: Tensor) -> Tensor:
+        return self.known_score(logits)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "test" and (names := getattr(self.trainer.datamodule, "part_names", ())):
+            size = self.trainer.datamodule.image_size
+            self.test_parts = PartMetric(*self.sources.index.shape, names, size).to(self.device)
 
     # -- measures of parts --------------------------------------------------------------------------------------------
 
@@ -151,62 +243,6 @@ class PrototypeModule(RecognitionModule):
                 writer = csv.writer(file)
                 writer.writerow(["measure", "value"])
                 writer.writerows((name, f"{value:.4f}") for name, value in measures._asdict().items())
-
-    # -- explanations -------------------------------------------------------------------------------------------------
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """As of the base; also writes an explanation of each image."""
-        found = super().predict_step(batch, batch_idx)
-        _, activation = self.locate(self.front_end(batch["image"]))
-        logits = self.class_scores(activation)
-        names = getattr(self.trainer.datamodule, "classes", None) or [str(n) for n in range(self.num_classes)]
-        for row, image in enumerate(batch["image"]):
-            explanation = self.explain(image, activation[row], logits[row], batch["id"][row], names)
-            write_explanation(explanation, image, run_folder(self) / "explanations")
-        return found
-
-    def explain(
-        self, image: Tensor, activation: Tensor, logits: Tensor, name: str, classes: list[str] | tuple[str, ...]
-    ) -> Explanation:
-        """Why an image was given its class.
-
-        Args:
-            image: [1|3, H, W] in [0, 1].
-            activation: of every location [h·w, C, K].
-            logits: [C].
-            name: the image's id.
-            classes: names of the classes.
-        """
-        probability = logits.softmax(0)
-        order = logits.argsort(descending=True)[:3].tolist()
-        number = order[0]
-        shares = self.shares(activation.amax(0))[number]
-        side, size = map_side(image[None], len(activation)), tuple(image.shape[1:])
-        winners = []
-        for prototype in shares.argsort(descending=True)[:SHOWN].tolist():
-            seen = self.similarity(activation[:, number, prototype]).unflatten(0, side)
-            large = F.interpolate(seen[None, None].float(), size, mode="bicubic")[0, 0]
-            source = self.sources.image_id(number, prototype)
-            winners.append(
-                Winner(
-                    prototype=prototype,
-                    share=float(shares[prototype] / shares.sum()),
-                    similarity=float(seen.max()),
-                    box=box_of_peak(seen, size),
-                    source_image=source,
-                    source_box=tuple(self.sources.box[number, prototype].tolist()) if source is not None else None,
-                    activation=large.cpu(),
-                    patch=self.sources.patch[number, prototype].cpu() if source is not None else None,
-                )
-            )
-        return Explanation(
-            image=name,
-            scores={classes[n]: float(logits[n]) for n in order},
-            probabilities={classes[n]: float(probability[n]) for n in order},
-            known_score=float(self.known_score(logits[None])),
-            score_name=self.score_name,
-            winners=winners,
-        )
 
 
 def map_side(image: Tensor, locations: int) -> tuple[int, int]:

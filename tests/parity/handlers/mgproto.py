@@ -301,7 +301,9 @@ def trajectory(case: Case) -> dict[str, Any]:
     }
 
 
-@handles("mgproto", "push_resnet18", uses=("zoo.tasks.projection.best_patches", "zoo.tasks.projection.project"))
+@handles(
+    "mgproto", "push_resnet18", uses=("zoo.tasks.projection.best_of_classes", "zoo.tasks.projection.patch_features")
+)
 @torch.no_grad()
 def push(case: Case) -> dict[str, Any]:
     config = case.config
@@ -312,11 +314,15 @@ def push(case: Case) -> dict[str, Any]:
     labels = torch.tensor(config["labels_by_image_id"])[order]
     unit, _ = model.network(model.front_end(pixels / 255))
     log_density = model.network.log_density(unit)
-    best = projection.best_patches(log_density, unit, labels)
-    chosen = projection.choose(best.activation, labels, config["num_classes"])
+    chosen = projection.choose(projection.best_of_classes(log_density, model.has_class(labels)))
+    taken = chosen >= 0
+    number = torch.arange(taken.numel())
+    rows = chosen.flatten().clamp_min(0)
+    patches = projection.patch_features(log_density[rows], unit[rows], number)
+    model.replace_prototypes(patches.unflatten(0, taken.shape), taken)
     return {
-        "means_after": projection.project(model.network.mixture.means, best.features, chosen),
-        "source_image": torch.where(chosen >= 0, order[chosen.clamp_min(0)], -1).flatten(),
+        "means_after": model.network.mixture.means,
+        "source_image": torch.where(taken, order[chosen.clamp_min(0)], -1).flatten(),
         "best_density": log_density.amax(1).flatten(1).exp(),
     }
 

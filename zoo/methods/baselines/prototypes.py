@@ -14,7 +14,6 @@ from losses.slots import Slot
 from zoo.module import Batch
 from zoo.networks.feature_map import FeatureMap
 from zoo.state.prototype_sources import PrototypeSources
-from zoo.tasks.projection import project
 from zoo.tasks.prototypes import PrototypeModule
 from zoo.tasks.recognition import RecognitionModule
 
@@ -142,8 +141,8 @@ class ProtoPNet(PrototypeModule):
         of_classes = activation.amax(1).sum(2)
         return 1.5 * of_classes - 0.5 * of_classes.sum(1, keepdim=True)
 
-    def replace_prototypes(self, features: Tensor, chosen: Tensor) -> None:
-        self.prototypes.data.copy_(project(self.prototypes, features, chosen))
+    def replace_prototypes(self, features: Tensor, taken: Tensor) -> None:
+        self.prototypes.data.copy_(torch.where(taken[:, :, None], features, self.prototypes))
 
     def shares(self, activation: Tensor) -> Tensor:
         return activation.clamp_min(0)

@@ -20,7 +20,6 @@ from zoo.metrics.ood import likelihood, released_fpr95
 from zoo.module import Batch
 from zoo.state import ClassQueue
 from zoo.state.prototype_sources import PrototypeSources
-from zoo.tasks.projection import project
 from zoo.tasks.prototypes import PrototypeModule
 
 
@@ -120,9 +119,9 @@ class MGProto(PrototypeModule):
         """log p(x|c) of each class; its softmax is Bayes' posterior with equal class priors."""
         return class_log_likelihood(activation, self.network.mixture.priors)
 
-    def replace_prototypes(self, features: Tensor, chosen: Tensor) -> None:
+    def replace_prototypes(self, features: Tensor, taken: Tensor) -> None:
         means = self.network.mixture.means
-        means.copy_(project(means, features, chosen))
+        means.copy_(torch.where(taken[:, :, None], features, means))
 
     def shares(self, activation: Tensor) -> Tensor:
         return (activation + self.network.mixture.priors.log()).exp()
