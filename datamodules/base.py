@@ -24,7 +24,8 @@ from zoo.core.randomness import global_seed
 
 log = logging.getLogger("lightning.pytorch")
 
-Split = Literal["train", "val", "test", "predict"]
+Split = Literal["train", "val", "test", "predict", "meta"]
+"""`meta`: what a method learns from apart from its network, and never trains on; few data modules have it."""
 
 DEMO_RECORD = ".zoo-demo.json"
 
@@ -48,6 +49,7 @@ class ZooDataModule(L.LightningDataModule):
     name: ClassVar[str]  # as registered
     folder: ClassVar[str] = ""  # of the download, below the folder that holds all data sets
     task: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]] = ("train", "val", "test", "predict")
     downloadable: ClassVar[bool] = False  # whether it takes the argument `download`
 
     def __init__(
@@ -102,6 +104,8 @@ class ZooDataModule(L.LightningDataModule):
 
     def _source(self, split: Split) -> Source:
         """Made once: passes over the data ask for it again and again."""
+        if split not in self.splits:
+            raise RecipeError(f"{type(self).__name__} has no split {split}; it has {', '.join(self.splits)}.")
         if split not in self._sources:
             self._sources[split] = self.source(split)
         return self._sources[split]
@@ -154,6 +158,16 @@ class ZooDataModule(L.LightningDataModule):
         loader = self.loader(split, augment=augment, replace=True, batch_size=batch_size)
         loader.sampler.set_epoch(epoch)
         return loader
+
+    def meta_loader(self, split: Split, batch_size: int, epoch: int = 0) -> Loader:
+        """A split to learn from between training steps: shuffled and augmented by the rule of (seed, `epoch`, index),
+        whole on every rank."""
+        seed = global_seed()
+        dataset = KeyedDataset(self._source(split), True, self.on_bad_file, seed)
+        order = BatchOrder(len(dataset), batch_size, True, seed, rank=0, world=1)
+        order.set_epoch(epoch)
+        note = partial(self._note_bad, what="Another sample takes its place.")
+        return Loader(dataset, order, self.num_workers, on_replaced=note)
 
     def loader(
         self,

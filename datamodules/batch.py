@@ -10,7 +10,8 @@ Common to all tasks:
 - `mask` is per pixel or voxel, in uint8 since it is large; 255 is ignored. `label` is per sample or point.
 - Targets (`label`, `mask`, …) may be missing when predicting. A data module may add keys of its own.
 
-Shapes: B samples, F frames, A audio channels, T waveform samples, C classes, D×H×W voxels, H×W pixels, P points.
+Shapes: B samples, F frames, N windows, A audio channels, T waveform samples, C classes, D×H×W voxels, H×W pixels,
+P points.
 """
 
 from collections.abc import Iterable, Iterator
@@ -126,25 +127,38 @@ class ReferringAVSegmentation(AVSegmentation):
     expression: list[str]
 
 
-class WindowsAndAudio(TypedDict):
-    video: Annotated[Tensor, Array(torch.float32, "B N F 3 H W")]
+class FramesAndAudio(TypedDict):
+    video: Annotated[Tensor, Array(torch.float32, "B F 3 H W")]
     audio: Annotated[Tensor, Array(torch.float32, "B T")]
 
 
 class BinauralAudio(Batch):
-    """Two-ear sound from one-channel sound and video (FAIR-Play, YT-Clean).
+    """Two-ear sound from one-channel sound and video (FAIR-Play, MUSIC-Stereo, YT-Clean).
 
-    `audio`: left + right. `video`: F frames for each of N windows of the waveform, the window's own frame last.
-    Training gives one window, which is the whole waveform, with the previous frame before its own; evaluation gives
-    whole clips, all windows, their own frames alone. `window_start`: in samples. `stereo`: left, right.
+    `audio`: left + right, so in [-2, 2]; a recording with one channel counts as both ears' sound. `video`: the F
+    distinct frames that the windows see, in their order; `frame_number`: of each, as its file has it. `window_start`:
+    first sample of each of N windows; `window_frame`: which of the F frames belongs to it. `stereo`: left, right.
+
+    Training gives one window, which is the whole waveform, and two frames, the previous one and its own. Evaluation
+    gives one whole clip per batch and all windows; the last ones may reach beyond its end, where zeros belong.
+
+    Prediction gives clips in pieces, and per piece: `piece`: its number, and the pieces of the clip, which all have
+    its `id`. `source`: what `audio` was made of, at its own rate, `source_rate` in Hz; both begin at once. `keep`:
+    the piece's own samples of `source`, first and end; what is around them belongs to the pieces beside it.
     """
 
-    modalities: WindowsAndAudio
+    modalities: FramesAndAudio
     present: dict[str, Flag]
     lengths: dict[str, PerSample]
     sample_rate: dict[str, int]
+    frame_number: Annotated[Tensor, Array(torch.int64, "B F")]
     window_start: Annotated[Tensor, Array(torch.int64, "B N")]
+    window_frame: Annotated[Tensor, Array(torch.int64, "B N")]
     stereo: Annotated[Tensor, Array(torch.float32, "B 2 T", target=True)]
+    piece: NotRequired[Annotated[Tensor, Array(torch.int64, "B 2")]]
+    source: NotRequired[Annotated[Tensor, Array(torch.float32, "B S")]]
+    source_rate: NotRequired[PerSample]
+    keep: NotRequired[Annotated[Tensor, Array(torch.int64, "B 2")]]
 
 
 class ImageClassification(Batch):

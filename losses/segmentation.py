@@ -36,7 +36,8 @@ def region_bce(logits: Tensor, target: Tensor) -> Tensor:
         target: same shape, 0 or 1, any dtype.
     """
     precise = torch.promote_types(logits.dtype, torch.float32)
-    return F.binary_cross_entropy_with_logits(logits.to(precise), target.to(precise)) * logits.shape[1]
+    each = F.binary_cross_entropy_with_logits(logits.to(precise), target.to(precise), reduction="none")
+    return each.transpose(0, 1).flatten(1).mean(1).sum()
 
 
 @register("dice_bce", kind="segmentation")

@@ -18,7 +18,7 @@ ALLOWED = {
     "datamodules": ("datamodules", "zoo.core"),
     "zoo.networks": ("zoo.networks", "zoo.core"),
     "zoo.state": ("zoo.state", "zoo.core"),
-    "zoo.metrics": ("zoo.metrics", "zoo.core"),
+    "zoo.metrics": ("zoo.metrics", "zoo.networks", "zoo.core"),
     "zoo.module": ("losses", "datamodules.batch", "zoo.core", "zoo.finite", "zoo.passes", "zoo.stages"),
     "zoo.tasks": (*BELOW_TASKS, "zoo.tasks"),
     METHODS: (*BELOW_TASKS, "zoo.tasks", "zoo.checkpoints"),

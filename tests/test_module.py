@@ -287,3 +287,29 @@ def test_outside_of_training_nothing_was_done_yet():
     assert (model.batches_begun, model.steps_done, model.stage.name) == (0, 0, "train")
     seed_globals(0)
     assert model.draw_key("x") == (model.draw_key("x")[0], "x", 0)
+
+
+# -- how long a run lasts ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"accumulate_grad_batches": 2},
+        {"limit_train_batches": 0.5},
+        {"limit_train_batches": 3, "accumulate_grad_batches": 2},
+        {"max_steps": 7},
+    ],
+)
+def test_the_planned_steps_are_those_that_are_done(tmp_path, settings):
+    model, running = Plain(), trainer(tmp_path, epochs=2, **settings)
+    running.fit(model, toy_data(tmp_path))
+    assert model.steps_planned == running.global_step == running.estimated_stepping_batches
+
+
+def test_a_run_without_an_end_has_no_planned_steps(tmp_path):
+    model, running = Plain(), trainer(tmp_path, epochs=1)
+    running.fit(model, toy_data(tmp_path))
+    running.fit_loop.max_epochs = -1
+    assert model.steps_planned is None

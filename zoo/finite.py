@@ -92,11 +92,11 @@ def check_weights(parameters: Iterable[tuple[str, Tensor]], step: int) -> None:
     Raises:
         NonFiniteLossError: naming the first parameter that is not finite.
     """
-    names, values = zip(*parameters, strict=True)
-    finite = torch.stack([torch.isfinite(value.detach()).all() for value in values]).tolist()  # sync: once per save
-    if not all(finite):
+    finite = {name: torch.isfinite(value.detach()).all() for name, value in parameters}
+    if finite and not torch.stack([*finite.values()]).all():  # sync: once per save
+        first = next(name for name, is_finite in finite.items() if not is_finite)
         raise NonFiniteLossError(
-            f"The weights {names[finite.index(False)]} became NaN or infinite by step {step}, though the loss was "
+            f"The weights {first} became NaN or infinite by step {step}, though the loss was "
             "finite: its gradient was not. The last checkpoint is from before. Clip gradients, or lower the learning "
             "rate."
         )

@@ -14,6 +14,7 @@ from datamodules.volumes.cases import Case
 from datamodules.volumes.crops import CropSampler, Size
 from datamodules.volumes.decoding import decode
 from datamodules.volumes.labels import labels_to_regions, regions_to_labels
+from datamodules.volumes.nifti import write_labels
 from datamodules.volumes.source import Reading, VolumeSource
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
@@ -80,6 +81,10 @@ class VolumeDataModule(ZooDataModule):
             uint8 [D, H, W], the data's label values.
         """
         return regions_to_labels(probabilities, self.regions)
+
+    def write_labels(self, path: Path, labels: Tensor, reference: Path) -> None:
+        """Write a label map [D, H, W] in the space of a volume of its case, see :func:`~.nifti.write_labels`."""
+        write_labels(path, labels.cpu().numpy(), reference)
 
     def region_masks(self, labels: Tensor) -> Tensor:
         """uint8 [R, D, H, W], 0 or 1, of a label map [D, H, W]."""

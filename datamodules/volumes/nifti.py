@@ -77,6 +77,28 @@ def read_volume(path: Path) -> Volume:
     return Volume(np.ascontiguousarray(voxels.transpose(2, 0, 1)), affine)
 
 
+def write_labels(path: Path, labels: np.ndarray, reference: Path) -> None:
+    """Write a label map in the space of the volume that it was made from.
+
+    Args:
+        path: ends in .nii or .nii.gz; what was there is replaced.
+        labels: whole numbers from 0 to 255, [D, H, W].
+        reference: a NIfTI file whose affine and header the map takes over, but for the type of its voxels: int16.
+
+    Raises:
+        DataError: if the reference has another shape.
+    """
+    nibabel = require("nibabel", "volumes")
+    image = nibabel.load(reference)
+    if tuple(image.shape[:3]) != labels.transpose(1, 2, 0).shape:
+        raise DataError(f"{reference} has the shape {image.shape}, its label map {labels.transpose(1, 2, 0).shape}.")
+    header = image.header.copy()
+    header.set_data_dtype(np.int16)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0  # the reference's range of greys
+    nibabel.save(type(image)(labels.transpose(1, 2, 0).astype(np.int16), image.affine, header), path)
+
+
 def _bytes_claimed(path: Path, image: object) -> int:
     """Bytes up to the end of the voxels, once it is clear that the file can hold so many."""
     shape, dtype = image.shape, image.get_data_dtype()

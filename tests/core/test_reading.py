@@ -274,6 +274,28 @@ def test_objects_of_other_classes_become_records(tmp_path):
 # -- files that are none ---------------------------------------------------------------------------------------------
 
 
+def test_a_checkpoint_in_several_files_is_read_from_their_folder(tmp_path, tensors):
+    half = len(tensors) // 2
+    torch.save(dict([*tensors.items()][:half]), tmp_path / "a.pth")
+    torch.save({"state_dict": dict([*tensors.items()][half:])}, tmp_path / "b.pth")
+    (tmp_path / "README.md").write_text("none of them")
+    container = read_tensors(tmp_path)
+    assert_same(container.tensors, tensors)
+    assert container.format == "2 files: a.pth, b.pth"
+    digests = [hashlib.sha256((tmp_path / name).read_bytes()).digest() for name in ("a.pth", "b.pth")]
+    assert container.sha256 == hashlib.sha256(b"".join(digests)).hexdigest()
+    assert read_metadata(tmp_path) == {}
+
+
+def test_files_of_a_folder_that_are_no_parts_of_one_checkpoint_are_told(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder without checkpoint files"):
+        read_tensors(tmp_path)
+    for name in ("epoch1.pth", "epoch2.pth"):
+        torch.save({"weight": torch.ones(2)}, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"epoch2.pth and another file of its folder both hold weight"):
+        read_tensors(tmp_path)
+
+
 def test_a_missing_file_is_told_with_its_neighbours(tmp_path):
     (tmp_path / "best.ckpt").touch()
     with pytest.raises(CheckpointError, match=r"bset.ckpt does not exist. Did you mean best.ckpt\?"):

@@ -148,7 +148,8 @@ class ZooCLI(LightningCLI):
         self.text = self._dump()
         if self.saved:
             self._dump_config()
-            if problems := resume.differences(self.saved, self.recipe, self.config_dump["model"]["init_args"]):
+            arguments = self.config_dump["model"].get("init_args", {})
+            if problems := resume.differences(self.saved, self.recipe, arguments):
                 raise RecipeError("\n".join(problems))
         if self.print_config:
             print(self.text, end="")

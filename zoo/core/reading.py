@@ -42,8 +42,8 @@ class Container:
 
     Args:
         tensors: the state dict, on the CPU.
-        sha256: of the file.
-        format: "safetensors", "torch zip", "torch legacy" or "pickle".
+        sha256: of the file; of a folder, that of its files' hashes in the order of their names.
+        format: "safetensors", "torch zip", "torch legacy" or "pickle"; of a folder, the names of its files.
         container: the key that held the state dict; "" if the file is one itself.
         alternatives: other keys that hold a state dict too.
         metadata: what stands beside the tensors, or around them: numbers and texts as text, of all else its type.
@@ -57,21 +57,28 @@ class Container:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+SUFFIXES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tar")
+"""Of the files that make up a checkpoint published in several."""
+
+
 def read_tensors(path: str | Path, *, key: str | None = None) -> Container:
-    """Read a checkpoint.
+    """Read a checkpoint; of a folder, all checkpoint files in it together, as where each network has a file of its own.
 
     A whole pickled module counts as its state dict; arrays become tensors; entries that are neither are left out.
     Without `key`, the state dict is the first of :data:`CONTAINER_KEYS`, else the file itself if it holds tensors, else
     the only entry that does.
 
     Args:
-        path: the file.
+        path: the file, or the folder.
         key: which entry holds the state dict; "" is the file itself.
 
     Raises:
-        CheckpointError: if the file is missing, broken, no checkpoint, or names code to run; if `key` is not in it.
+        CheckpointError: if the file is missing, broken, no checkpoint, or names code to run; if `key` is not in it; if
+            two files of a folder have a tensor of the same name.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_folder(path, key)
     with _opened(path, CheckpointError, "a plain state dict") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -85,6 +92,24 @@ def read_tensors(path: str | Path, *, key: str | None = None) -> Container:
         chosen = _choose(candidates, key)
         tensors = {name: _as_tensor(value) for name, value in candidates.pop(chosen).items()}
         return Container(tensors, sha256, file_format, chosen, tuple(sorted(candidates)), _facts(root))
+
+
+def _read_folder(folder: Path, key: str | None) -> Container:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise CheckpointError(f"{folder} is a folder without checkpoint files ({', '.join(SUFFIXES)}).")
+    tensors: dict[str, Tensor] = {}
+    digest = hashlib.sha256()
+    for path in paths:
+        part = read_tensors(path, key=key)
+        if twice := sorted(tensors.keys() & part.tensors.keys()):
+            raise CheckpointError(
+                f"{path} and another file of its folder both hold {twice[0]}: they are not parts of one checkpoint. "
+                "Name the file."
+            )
+        tensors |= part.tensors
+        digest.update(bytes.fromhex(part.sha256))
+    return Container(tensors, digest.hexdigest(), f"{len(paths)} files: {', '.join(path.name for path in paths)}")
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -103,10 +128,14 @@ def read_pickle(path: str | Path) -> Any:
 def read_metadata(path: str | Path) -> Mapping[str, str]:
     """What stands beside the tensors of a checkpoint, as :attr:`Container.metadata`, without reading any tensor.
 
+    Nothing stands beside those of a folder.
+
     Raises:
         CheckpointError: if the file is missing, broken, or names code to run.
     """
     path = Path(path)
+    if path.is_dir():
+        return {}
     with _opened(path, CheckpointError, "a plain state dict") as file:
         if _is_safetensors(path, file):
             return _safetensors_metadata(file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("method", metavar="METHOD", help="as `zoo list` has it")
-    parser.add_argument("file", metavar="FILE", type=Path, help="the published checkpoint")
+    parser.add_argument("file", metavar="FILE", type=Path, help="the published checkpoint, or the folder of its files")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the .safetensors to write")
     parser.add_argument(
         "--allow-missing",

@@ -162,7 +162,7 @@ def train_traj(case: Case) -> dict[str, Any]:
         total, losses = _terms(model, case.inputs[f"image{step}"], case.inputs[f"label{step}"], mode)
         total.backward()
         optimizer.step()
-        rows.append(torch.stack([torch.tensor(lr), *losses]))
+        rows.append(torch.stack([total.new_tensor(lr), *losses]))
     return {"losses": torch.stack(rows), "param_norms": norms(model, case)}
 
 
