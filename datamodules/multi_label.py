@@ -63,7 +63,7 @@ def multi_hot(classes: Sequence[Sequence[int]], num_classes: int) -> Tensor:
 
 
 def class_weights(labels: Tensor) -> Tensor:
-    """Of each class: how many labels there are in all, over how many are of it (1 for one that none is of).
+    """Of each class: how many labels there are in all, over how many are of it, at least 1.
 
     Args:
         labels: 0 or 1 [N, C].

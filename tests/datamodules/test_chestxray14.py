@@ -14,7 +14,8 @@ from PIL import Image
 from datamodules.base import make_demo
 from datamodules.batch import check_batch
 from datamodules.chestxray14 import ChestXray14
-from datamodules.chestxray14_files import BOXES, ENTRIES, LISTS, read_boxes, read_entries, read_findings
+from datamodules.chestxray14_files import BOXES, ENTRIES, FINDINGS, LISTS, read_boxes, read_entries, read_findings
+from datamodules.demo.chest import SIZE, draw_chest
 from zoo.core.errors import DataError, RecipeError, UnknownNameError
 
 SAMPLES = 60
@@ -88,6 +89,19 @@ def test_other_splits_have_sizes_and_boxes(demo, split):
             assert (own[:, 1:3] >= 0).all()
             assert (own[:, 1:3] + own[:, 3:] <= 128).all()
             assert (boxes[boxes[:, 0] < 0] == -1).all()
+
+
+@pytest.mark.parametrize("side", [128, 64])
+def test_boxes_are_in_pixels_of_the_file(copy, side):
+    with (copy / BOX_TABLE).open(newline="") as file:
+        name, finding, *numbers = next(row for row in csv.reader(file) if row[0] == line(copy / LISTS["test"], 1))[:6]
+    path = copy / "images" / name
+    Image.open(path).resize((side, side)).save(path)
+    source = chests(copy).source("test")
+    sample = source.load(source.images.ids.index(name), None)
+    assert sample["size"].tolist() == [side, side]
+    expected = [FINDINGS.index(finding), *(float(number) * side / 1024 for number in numbers)]
+    assert sample["boxes"][0].tolist() == pytest.approx(expected)
 
 
 def test_draws_are_a_rule_of_seed_epoch_index_and_place(demo):
@@ -363,6 +377,22 @@ def test_a_demo_too_small_or_too_large_is_refused(tmp_path, samples):
 def test_every_kind_is_in_a_small_demo(demo):
     for split in ("train", "test"):
         assert (chests(demo).source(split).images.labels.sum(dim=0) > 0).all()
+
+
+@pytest.mark.parametrize("kind", range(14))
+def test_a_lesion_is_in_its_box_and_nowhere_else(kind):
+    for number in range(3):
+        one, none = (draw_chest(kinds, "test", number) for kinds in ([kind], []))  # the same body
+        left, top, width, height = (round(value * SIZE / 1024) for value in one.boxes[kind])
+        changed = np.abs(np.asarray(one.image, float) - np.asarray(none.image, float))
+        inside = np.zeros((SIZE, SIZE), bool)
+        inside[top : top + height, left : left + width] = True
+        assert 0.003 < inside.mean() < 0.25
+        assert changed[inside].mean() > changed[~inside].mean() + 3
+        # Edges are soft.
+        far = np.ones_like(inside)
+        far[max(top - 3, 0) : top + height + 3, max(left - 3, 0) : left + width + 3] = False
+        assert np.quantile(changed[far], 0.99) < 45
 
 
 def test_the_real_tables_are_read_whole():

@@ -145,6 +145,12 @@ def test_ranks_share_weighted_batches_in_rank_order():
         assert whole == left + right
 
 
+def test_a_resumed_weighted_epoch_goes_on_with_the_same_draws():
+    order = weighted()
+    order.start = 3
+    assert list(order) == list(weighted())[3:]
+
+
 def test_a_sample_drawn_twice_in_an_epoch_is_augmented_anew():
     dataset = KeyedDataset(Source(10), True, "stop", 0)
     first, again, other = (dataset[0, 3, place][0]["x"] for place in (5, 5, 6))
