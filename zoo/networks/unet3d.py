@@ -26,7 +26,7 @@ class StandardisedConv3d(nn.Conv3d):
         for axis in (1, 2, 3, 4):  # one after another: see InstanceNorm3d
             mean = mean.mean(axis, keepdim=True)
         weight = self.weight - mean
-        weight = weight / (weight.var((1, 2, 3, 4), keepdim=True) + 1e-12).sqrt()
+        weight = weight / (weight.flatten(1).var(1) + 1e-12).sqrt().view(-1, 1, 1, 1, 1)
         return F.conv3d(x, weight, None, self.stride, self.padding, self.dilation)
 
 

@@ -21,6 +21,9 @@ class ShaSpec(VolumeSegmentationModule):
 
     Batch: :class:`~datamodules.batch.VolumeSegmentation`; any modality may be absent, in training and in tests.
 
+    Training begins with all modalities (a stage with `available: all`), as the authors advise: biases of norms begin
+    at 0, where every norm multiplies the gradients of zero volumes by 300, and some hundred steps move them away.
+
     A missing modality takes the shared feature of the first available one: in training the first that was drawn, in
     tests the first in the order of `modalities`. As in the released code, alignment and domain terms take the
     features of the zero volumes that stand for missing modalities. Where a modality is missing its specific encoder's
