@@ -60,8 +60,7 @@ def in_double(model: VolumeSegmentationModule) -> Any:
 
 def lckd(root: Path, batch_size: int = 2) -> tuple[LCKD, BraTS]:
     """The narrowest LCKD, which elects after every other step; six brains to train on and two to elect with."""
-    optimizer = partial(torch.optim.SGD, lr=1e-3)
-    model = LCKD(width=2, window=CROP, elect_every_steps=2, optimizer=optimizer)
+    model = LCKD(width=2, window=CROP, elect_every_steps=2)
     return in_double(trained(model)), data(root, batch_size, demo=11)
 
 
@@ -78,7 +77,6 @@ def mckd(root: Path, batch_size: int = 2) -> tuple[MCKD, BraTS]:
         window=CROP,
         meta_batches=2,
         stages=[stage | {"meta_every_steps": 2} for stage in stages],
-        optimizer=partial(torch.optim.SGD, lr=1e-3),
     )
     return in_double(trained(model)), data(root, batch_size, demo=10, split_list="meta")
 
