@@ -47,6 +47,12 @@ def naive_shaspec(network: ShaSpecVolumeNet, images: Tensor, available: Sequence
 AVAILABLE = ([2], [3, 0], [1, 0, 2], [0, 1, 2, 3])  # 4, 6, 4 and 1 of the 15 sets are as large
 
 
+def _train_biases(model: Any) -> None:
+    for name, parameter in model.network.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+
+
 def _volumes(small: bool) -> tuple[ShaSpec, Tensor, Tensor]:
     """float64, in which both forms agree closely: features of zero volumes are noisy in float32.
 
@@ -54,9 +60,7 @@ def _volumes(small: bool) -> tuple[ShaSpec, Tensor, Tensor]:
     """
     window = (32, 64, 64)
     model = ShaSpec(width=2 if small else 16, window=window).double()
-    for name, parameter in model.network.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.1)
+    _train_biases(model)
     return model, torch.randn(2, 4, *window).double(), torch.randint(2, (2, 3, *window))
 
 
@@ -144,6 +148,7 @@ def mckd_meta_step(small: bool) -> Pair:
 def _volume_model(method: type[LCKD | MCKD], small: bool) -> Any:
     """Published width in float32; small and in float64, where features of zero volumes are the same to rounding."""
     model = method(width=2 if small else 64, window=_size(small))
+    _train_biases(model)
     return model.double() if small else model
 
 

@@ -103,21 +103,3 @@ def meta_steps(case: Case) -> dict[str, Any]:
         "adam_exp_avg": moments_of["exp_avg"],
         "adam_exp_avg_sq": moments_of["exp_avg_sq"],
     }
-
-
-@handles("mckd", "train_traj", uses=("zoo.methods.mckd.importance.importance",))
-def train_traj(case: Case) -> dict[str, Any]:
-    (model, _), inputs = meta_learner(case, losses=lckd.weights(case)), case.inputs
-    optimizer = task.published_sgd([p for p in model.parameters() if p.requires_grad])
-    phase = sum(name.startswith("meta_image") for name in case.facts["inputs"])
-    rows, raws = [], []
-    for number in range(len(case.config["modes"])):
-        rows.append(lckd.published_step(model, case, number, optimizer))
-        for other in range(phase if number == 0 else 0):
-            meta_step(model, inputs[f"meta_image{other}"], inputs[f"meta_label{other}"])
-        raws.append(model.raw_importance.detach().clone())
-    return {
-        "losses": torch.stack(rows),
-        "param_norms": lckd.norms(model, case, RULES),
-        "kd_weights": torch.stack(raws),
-    }
