@@ -262,6 +262,8 @@ class AVMNIST(ZooDataModule):
         audio_share: share of the training samples whose audio is available, in [0, 1]: a subset fixed by the run's
             seed, spread evenly over digits and speakers; a smaller share is part of a larger one. Validation and test
             samples have both modalities.
+        meta_share: share of the training pairs whose audio is available, in [0, 1], rounded up: spread in the same way,
+            they are kept from training and make up the split `meta`.
         download: bring the files that are missing under `root` or not the published ones, about 30 MB, before reading;
             nothing with `demo`.
         **base: see :class:`~datamodules.base.ZooDataModule`.
@@ -270,6 +272,7 @@ class AVMNIST(ZooDataModule):
     name: ClassVar[str] = "avmnist"
     task: ClassVar[str] = "av_classification"
     num_classes: ClassVar[int] = DIGITS
+    splits: ClassVar[tuple[Split, ...]] = (*ZooDataModule.splits, "meta")
     downloadable: ClassVar[bool] = True
 
     def __init__(
@@ -278,6 +281,7 @@ class AVMNIST(ZooDataModule):
         pairing: Pairing = "paper",
         split: Splitting = "train_val_test",
         audio_share: float = 1.0,
+        meta_share: float = 0.0,
         download: bool = False,
         **base: Any,
     ) -> None:
@@ -286,9 +290,11 @@ class AVMNIST(ZooDataModule):
             raise unknown("pairing", pairing, SPEAKERS)
         if split not in get_args(Splitting):
             raise unknown("split", split, get_args(Splitting))
-        if not 0 <= audio_share <= 1:
-            raise RecipeError(f"data.audio_share is {audio_share}; it is a share, from 0 to 1.")
+        for name, share in {"audio_share": audio_share, "meta_share": meta_share}.items():
+            if not 0 <= share <= 1:
+                raise RecipeError(f"data.{name} is {share}; it is a share, from 0 to 1.")
         self.pairing, self.split, self.audio_share, self.download = pairing, split, audio_share, download
+        self.meta_share = meta_share
         self._sources: dict[tuple[Split, int], AVMNISTSource] = {}
 
     def prepare_data(self) -> None:
@@ -318,7 +324,7 @@ class AVMNIST(ZooDataModule):
             )
         if self.split == "smil":
             pairs = [replace(pair, part="train") if pair.part == "val" else pair for pair in pairs]
-        part = "test" if split == "predict" else split
+        part = {"predict": "test", "meta": "train"}.get(split, split)
         file = "t10k" if part == "test" else "train"
         candidates = [pair for pair in pairs if pair.file == file]
         kept = [index for index, pair in enumerate(candidates) if pair.part == part]
@@ -326,6 +332,10 @@ class AVMNIST(ZooDataModule):
         heard: Sequence[int] = range(len(chosen))
         if part == "train":
             heard = order_of_audio(chosen, seed)[: round(self.audio_share * len(chosen))]
+            held = {*heard[: math.ceil(self.meta_share * len(heard))]}
+            mine = sorted(held if split == "meta" else {*range(len(chosen))} - held)
+            chosen, images, loud = [chosen[index] for index in mine], images[mine], {*heard}
+            heard = [place for place, index in enumerate(mine) if index in loud]
         return AVMNISTSource(self.root / RECORDINGS, chosen, images, heard)
 
     @classmethod

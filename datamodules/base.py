@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 import lightning.pytorch as L
+from torch import Tensor
 
 from datamodules.loading import BatchOrder, KeyedDataset, Loader, OnBadFile, Source
 from zoo.core.distributed import rank, world_size
@@ -23,7 +24,8 @@ from zoo.core.randomness import global_seed
 
 log = logging.getLogger("lightning.pytorch")
 
-Split = Literal["train", "val", "test", "predict"]
+Split = Literal["train", "val", "test", "predict", "meta"]
+"""`meta`: what a method learns from apart from its network, and never trains on; few data modules have it."""
 
 DEMO_RECORD = ".zoo-demo.json"
 
@@ -47,6 +49,7 @@ class ZooDataModule(L.LightningDataModule):
     name: ClassVar[str]  # as registered
     folder: ClassVar[str] = ""  # of the download, below the folder that holds all data sets
     task: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]] = ("train", "val", "test", "predict")
     downloadable: ClassVar[bool] = False  # whether it takes the argument `download`
 
     def __init__(
@@ -89,6 +92,10 @@ class ZooDataModule(L.LightningDataModule):
         """Walk a copy of the data set and yield one line per file that is missing or broken."""
         raise NotImplementedError
 
+    def sampling_weights(self, epoch: int) -> Tensor | None:
+        """How likely each training sample is drawn, with replacement, float64 [N]; `None`: each comes once an epoch."""
+        return None
+
     # -- shared -----------------------------------------------------------------------------------------------------
 
     def num_samples(self, split: Split) -> int:
@@ -97,6 +104,8 @@ class ZooDataModule(L.LightningDataModule):
 
     def _source(self, split: Split) -> Source:
         """Made once: passes over the data ask for it again and again."""
+        if split not in self.splits:
+            raise RecipeError(f"{type(self).__name__} has no split {split}; it has {', '.join(self.splits)}.")
         if split not in self._sources:
             self._sources[split] = self.source(split)
         return self._sources[split]
@@ -136,19 +145,44 @@ class ZooDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> Loader:
         return self.loader("predict")
 
-    def pass_loader(self, split: Split = "train", augment: bool = False, epoch: int = 0) -> Loader:
+    def pass_loader(
+        self, split: Split = "train", augment: bool = False, epoch: int = 0, batch_size: int | None = None
+    ) -> Loader:
         """A look at a whole split between training steps: ordered, unpadded, sharded over ranks.
 
         Args:
             split: which split.
             augment: whether samples are augmented, by the rule of (seed, `epoch`, index).
+            batch_size: `None`: the recipe's.
         """
-        loader = self.loader(split, augment=augment, replace=True)
+        loader = self.loader(split, augment=augment, replace=True, batch_size=batch_size)
         loader.sampler.set_epoch(epoch)
         return loader
 
-    def loader(self, split: Split, shuffle: bool = False, augment: bool = False, replace: bool = False) -> Loader:
-        """Args: replace: whether another sample takes the place of one that cannot be read; else it is left out."""
+    def meta_loader(self, split: Split, batch_size: int, epoch: int = 0) -> Loader:
+        """A split to learn from between training steps: shuffled and augmented by the rule of (seed, `epoch`, index),
+        whole on every rank."""
+        seed = global_seed()
+        dataset = KeyedDataset(self._source(split), True, self.on_bad_file, seed)
+        order = BatchOrder(len(dataset), batch_size, True, seed, rank=0, world=1)
+        order.set_epoch(epoch)
+        note = partial(self._note_bad, what="Another sample takes its place.")
+        return Loader(dataset, order, self.num_workers, on_replaced=note)
+
+    def loader(
+        self,
+        split: Split,
+        shuffle: bool = False,
+        augment: bool = False,
+        replace: bool = False,
+        batch_size: int | None = None,
+    ) -> Loader:
+        """A loader of one split.
+
+        Args:
+            replace: whether another sample takes the place of one that cannot be read; else it is left out.
+            batch_size: `None`: the recipe's.
+        """
         seed = global_seed()
         dataset = KeyedDataset(self._source(split), augment, self.on_bad_file, seed, replace)
         if 0 < len(dataset) < world_size():  # on all ranks alike: one that raised alone would leave the others waiting
@@ -156,7 +190,8 @@ class ZooDataModule(L.LightningDataModule):
                 f"{type(self).__name__}: the split {split} has {len(dataset)} samples for {world_size()} processes; "
                 "each needs at least one."
             )
-        order = BatchOrder(len(dataset), self.batch_size, shuffle, seed, rank(), world_size())
+        size, world = batch_size or self.batch_size, world_size()
+        order = BatchOrder(len(dataset), size, shuffle, seed, rank(), world, self.sampling_weights)
         note = partial(self._note_bad, what="Another sample takes its place." if replace else "It is left out.")
         return Loader(dataset, order, self.num_workers, self._position if shuffle else None, note)
 

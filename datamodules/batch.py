@@ -84,14 +84,15 @@ class VolumeSegmentation(Batch):
     """Overlapping regions R of a volume seen by several scanners' sequences (BraTS: flair, t1, t1ce, t2).
 
     `modalities`: normalised over the whole volume, 0 outside the brain; axes depth (slices), height, width. Training
-    gives crops, evaluation whole volumes. `mask`: 0 or 1 per region (BraTS: ET, WT, TC). `affine`: voxel (height,
-    width, depth) to millimetres, of whole volumes.
+    gives crops, evaluation whole volumes. `mask`: 0 or 1 per region (BraTS: ET, WT, TC). Of whole volumes, `affine`:
+    voxel (height, width, depth) to millimetres; `reference`: the NIfTI file whose header a prediction takes over.
     """
 
     modalities: dict[str, Annotated[Tensor, Array(torch.float32, "B 1 D H W")]]
     present: dict[str, Flag]
     mask: Annotated[Tensor, Array(torch.uint8, "B R D H W", target=True)]
     affine: NotRequired[Annotated[Tensor, Array(torch.float64, "B 4 4")]]
+    reference: NotRequired[list[str]]
 
 
 class VideoAndAudio(TypedDict):

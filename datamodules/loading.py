@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.batch import collate
@@ -36,8 +37,19 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class EpochSource(Source, Protocol):
+    """A source that gives other samples in some epochs than in others, such as pairs after a first stage."""
+
+    def in_epoch(self, epoch: int) -> Source:
+        """What augmented samples of this epoch are read from."""
+        ...
+
+
 class KeyedDataset(Dataset):
     """A source read by keys (epoch, index), so that a sample's augmentation is a rule of (seed, epoch, index).
+
+    Where an epoch may hold a sample more than once, keys end in the place of the draw, and so does the rule.
 
     Args:
         source: what is read.
@@ -56,14 +68,15 @@ class KeyedDataset(Dataset):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Sample | None, list[str]] | ZooError:
-        epoch, index = key
-        substitutes = numpy_generator(self.seed, "substitute", epoch, index)
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Sample | None, list[str]] | ZooError:
+        epoch, index, *place = key
+        source = self.source.in_epoch(epoch) if self.augment and isinstance(self.source, EpochSource) else self.source
+        substitutes = numpy_generator(self.seed, "substitute", *key)
         problems: list[str] = []
         for _ in range(self.attempts):
-            rng = numpy_generator(self.seed, "augment", epoch, index) if self.augment else None
+            rng = numpy_generator(self.seed, "augment", epoch, index, *place) if self.augment else None
             try:
-                return {**self.source.load(index, rng), "index": torch.tensor(index)}, problems
+                return {**source.load(index, rng), "index": torch.tensor(index)}, problems
             except DataError as error:
                 if self.on_bad_file == "stop":
                     return error  # returned, not raised: a worker would wrap it in its own traceback
@@ -99,16 +112,25 @@ def _ignore_interrupts(worker: int) -> None:
 class BatchOrder(Sampler):
     """Which keys (epoch, index) form each batch of this rank.
 
-    Training: a permutation keyed by (seed, epoch), cut into global batches of `world * batch_size`, and these into one
-    piece per rank: two ranks with half the batch see what one process sees, and what is gathered in rank order is in
-    its order. All ranks get equally many samples: of a last global batch of b samples, b mod world are left out (other
-    ones each epoch). Evaluation: the data set's order, rank r takes every `world`-th sample from the r-th on; nothing
-    is padded.
+    Training: a permutation keyed by (seed, epoch), or as many draws with replacement by `weights(epoch)`, cut into
+    global batches of `world * batch_size`, and these into one piece per rank: two ranks with half the batch see what
+    one process sees, and what is gathered in rank order is in its order. All ranks get equally many samples: of a last
+    global batch of b samples, b mod world are left out (other ones each epoch). Evaluation: the data set's order, rank
+    r takes every `world`-th sample from the r-th on; nothing is padded.
     """
 
-    def __init__(self, size: int, batch_size: int, shuffle: bool, seed: int, rank: int, world: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        rank: int,
+        world: int,
+        weights: Callable[[int], Tensor | None] = lambda epoch: None,
+    ) -> None:
         self.size, self.batch_size, self.shuffle, self.seed = size, batch_size, shuffle, seed
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.weights = rank, world, weights
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -121,24 +143,30 @@ class BatchOrder(Sampler):
         whole, rest = divmod(self.size, self.batch_size * self.world)
         return whole + (rest >= self.world)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         start, self.start = self.start, 0  # the skip belongs to the resumed epoch alone
         for batch in range(start, len(self)):
-            yield [(self.epoch, index) for index in self._indices(batch)]
+            yield [(self.epoch, *draw) for draw in self._draws(batch)]
 
-    def _indices(self, batch: int) -> list[int]:
+    def _draws(self, batch: int) -> list[tuple[int, ...]]:
         if not self.shuffle:
             own = range(self.rank, self.size, self.world)
-            return list(own[batch * self.batch_size : (batch + 1) * self.batch_size])
+            return [(index,) for index in own[batch * self.batch_size : (batch + 1) * self.batch_size]]
         step = self.batch_size * self.world
-        chunk = self._permutation()[batch * step : (batch + 1) * step]
+        chunk = self._order()[batch * step : (batch + 1) * step]
         share = len(chunk) // self.world
         return chunk[self.rank * share : (self.rank + 1) * share]
 
-    def _permutation(self) -> list[int]:
+    def _order(self) -> list[tuple[int, ...]]:
+        """Of the epoch: (index), or (index, place) where an index may come again."""
         if getattr(self, "_cached", (None, None))[0] != self.epoch:
-            order = torch.randperm(self.size, generator=torch_generator(self.seed, "order", self.epoch))
-            self._cached = (self.epoch, order.tolist())
+            generator, weights = torch_generator(self.seed, "order", self.epoch), self.weights(self.epoch)
+            if weights is None:
+                order = [(index,) for index in torch.randperm(self.size, generator=generator).tolist()]
+            else:
+                drawn = torch.multinomial(weights, self.size, replacement=True, generator=generator)
+                order = [(index, place) for place, index in enumerate(drawn.tolist())]
+            self._cached = (self.epoch, order)
         return self._cached[1]
 
 

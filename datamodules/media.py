@@ -1,16 +1,15 @@
 """Reads anybody's pictures and sounds as AV-MNIST's: 28×28 grey, 8 kHz mono."""
 
 import math
-import struct
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from datamodules import images
 from datamodules.avmnist import LONGEST, SAMPLE_RATE
 from datamodules.wav import refuse_cut
 from zoo.core.errors import DataError
@@ -33,28 +32,16 @@ def read_image(path: Path) -> Tensor:
     Raises:
         DataError: naming the file, if it is missing, cut, absurdly large, or of another kind.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as opened:
-                grey = _grey(ImageOps.exif_transpose(opened))
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{path} is no PNG or JPEG image.") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:  # Pillow's, for what is cut or garbled
-        raise DataError(f"{path} cannot be read: {error}") from error
+    grey = _grey(images.read_image(path))
     small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX))
     return torch.from_numpy(small.clip(0, 1))[None]
 
 
 def _grey(image: Image.Image) -> Image.Image:
     """As floats in [0, 1], in Pillow's mode F."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would cut off at 255
+    if images.is_16_bit(image):  # which Pillow's own conversion would cut off at 255
         return Image.fromarray(np.asarray(image, np.float32) / np.float32(65535))
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    image = images.on_black(image)
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
     return Image.fromarray(np.asarray(image.convert("L")) / np.float32(255))

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import splitext
 from pathlib import Path
@@ -15,10 +15,8 @@ from zoo.core.randomness import derive
 
 Part = Literal["train", "val", "test"]
 
-NEEDED = ("image", "audio", "label")
-COLUMNS = (*NEEDED, "split", "id")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-AUDIO_SUFFIXES = (".wav",)
+OPTIONAL = ("split", "id")
+SUFFIXES = {"image": (".png", ".jpg", ".jpeg"), "audio": (".wav",)}
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,45 @@ def inside(root: Path, name: str) -> Path:
     raise DataError(f"{name[:200]!r} is no relative path that stays inside {root}, its links followed.")
 
 
-def read_csv(path: Path, root: Path) -> list[Row]:
-    """Read a list of samples: columns image, audio and label, perhaps split and id; the files are not opened.
+def read_csv(path: Path, root: Path, signals: Sequence[str]) -> list[Row]:
+    """Read a list of samples: columns of signals and label, perhaps split and id; the files are not opened.
+
+    Args:
+        path: of the list.
+        root: that paths are relative to.
+        signals: "image", "audio" or both.
 
     Raises:
         DataError: naming file and line: no UTF-8, no CSV, a column missing or unknown, a cell too many or too few, a
-            path that leaves `root`, neither image nor audio, no label, an unknown split, an id twice, no rows at all.
+            path that leaves `root`, no signal, no label, an unknown split, an id twice, no rows at all.
+    """
+    lines: dict[str, str] = {}
+    rows: list[Row] = []
+    needed = (*signals, "label")
+    for place, cells in read_table(path, needed, (*needed, *OPTIONAL)):
+        row = _row(cells, root, place, signals)
+        if row.id in lines:
+            raise DataError(
+                f"{place} and {lines[row.id]} have the same id {row.id!r}. Each sample needs its own, by a "
+                "column id if files occur more than once."
+            )
+        lines[row.id] = place.removeprefix(f"{path}, ")
+        rows.append(row)
+    return rows
+
+
+def read_table(
+    path: Path, needed: Sequence[str], known: Collection[str] | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of a CSV that a user made: where each stands, for messages, and its cells by column, stripped.
+
+    Args:
+        needed: columns that must be there.
+        known: columns that may be; `None`: any.
+
+    Raises:
+        DataError: naming file and line: no UTF-8, no CSV, a column missing or unknown, a cell too many or too few, no
+            rows at all.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -62,48 +93,40 @@ def read_csv(path: Path, root: Path) -> list[Row]:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text (byte {error.start:,}). Save it as CSV UTF-8.") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: dict[str, int] = {}
-    rows: list[Row] = []
+    reader, empty = csv.reader(io.StringIO(text, newline=""), strict=True), True
     try:
         header = [cell.strip() for cell in next(reader, [])]
-        _check_header(path, header)
+        _check_header(path, header, needed, known)
         for cells in reader:
             place = f"{path}, line {reader.line_num}"
             if not any(map(str.strip, cells)):
                 continue
             if len(cells) != len(header):
                 raise DataError(f"{place} has {len(cells)} cells, the header has {len(header)}.")
-            row = _row(dict(zip(header, map(str.strip, cells), strict=True)), root, place)
-            if row.id in lines:
-                raise DataError(
-                    f"{place} and line {lines[row.id]} have the same id {row.id!r}. Each sample needs its own, by a "
-                    "column id if files occur more than once."
-                )
-            lines[row.id] = reader.line_num
-            rows.append(row)
+            empty = False
+            yield place, dict(zip(header, map(str.strip, cells), strict=True))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
-    if not rows:
+    if empty:
         raise DataError(f"{path} lists no samples.")
-    return rows
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    wrong = [name for name in header if name not in COLUMNS]
-    if missing := [name for name in NEEDED if name not in header]:
+def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], known: Collection[str] | None) -> None:
+    wrong = [name for name in header if known is not None and name not in known]
+    if missing := [name for name in needed if name not in header]:
         near = did_you_mean(missing[0], wrong) if wrong else ""
-        raise DataError(f"{path} has no column {missing[0]}; its first line names image, audio, label. {near}".strip())
+        wanted = ", ".join(needed)
+        raise DataError(f"{path} has no column {missing[0]}; its first line names {wanted}. {near}".strip())
     if wrong:  # a split that is misspelt and ignored would train on what was meant for the test
-        raise DataError(f"{path} has a column {wrong[0]!r} that is not known. {did_you_mean(wrong[0], COLUMNS)}")
+        raise DataError(f"{path} has a column {wrong[0]!r} that is not known. {did_you_mean(wrong[0], known)}")
     if len(set(header)) < len(header):
         raise DataError(f"{path} names a column twice: {', '.join(header)}.")
 
 
-def _row(cells: dict[str, str], root: Path, place: str) -> Row:
-    files = [cells[name] for name in ("image", "audio")]
+def _row(cells: dict[str, str], root: Path, place: str, signals: Sequence[str]) -> Row:
+    files = [cells.get(name, "") for name in SUFFIXES]
     if not any(files):
-        raise DataError(f"{place} has neither image nor audio.")
+        raise DataError(f"{place} has {'neither ' if len(signals) > 1 else 'no '}{' nor '.join(signals)}.")
     if not cells["label"]:
         raise DataError(f"{place} has no label.")
     part = cells.get("split")
@@ -116,8 +139,12 @@ def _row(cells: dict[str, str], root: Path, place: str) -> Row:
     return Row(cells.get("id") or splitext(files[0] or files[1])[0], image, audio, cells["label"], part)
 
 
-def read_folder(root: Path) -> list[Row]:
-    """The png, jpg and wav files of a folder, paired by name without suffix, in the order of these names.
+def read_folder(root: Path, signals: Sequence[str]) -> list[Row]:
+    """The files of a folder, paired by name without suffix, in the order of these names.
+
+    Args:
+        root: the folder.
+        signals: "image", for its png and jpg files, "audio", for its wav files, or both.
 
     Raises:
         DataError: two images or two sounds of one name, a link that leaves the folder, no such file at all.
@@ -129,11 +156,12 @@ def read_folder(root: Path) -> list[Row]:
         raise DataError(f"{root} cannot be read: {error.strerror}.") from error
     for path in files:
         suffix = path.suffix.lower()
-        kind = "image" if suffix in IMAGE_SUFFIXES else "audio" if suffix in AUDIO_SUFFIXES else None
+        kind = next((kind for kind in signals if suffix in SUFFIXES[kind]), None)
         if kind and (other := found[path.stem].setdefault(kind, inside(root, path.name))) != path:
             raise DataError(f"{other} and {path.name} have the same name. Rename one, or move it away.")
     if not found:
-        raise DataError(f"{root} has no png, jpg or wav files.")
+        suffixes = [suffix[1:] for kind in signals for suffix in SUFFIXES[kind] if suffix != ".jpeg"]
+        raise DataError(f"{root} has no {', '.join(suffixes[:-1])} or {suffixes[-1]} files.")
     return [Row(stem, files.get("image"), files.get("audio")) for stem, files in sorted(found.items())]
 
 

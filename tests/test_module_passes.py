@@ -133,6 +133,56 @@ def test_a_data_pass_gives_every_rank_the_same_rows_as_one_process(tmp_path):
         assert torch.equal(found["half"], torch.cat(rows).bfloat16())
 
 
+# -- learning between steps -------------------------------------------------------------------------------------------
+
+
+class Meta(Plain):
+    """Learns a number of its own, on batches that it keeps, after every third step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset, self.seen = nn.Parameter(torch.zeros(()), requires_grad=False), []
+        self.add_pass("meta", self._learn, every_steps=3, first=1)
+
+    def _learn(self) -> None:
+        self.meta_pass(self._step, "val", batches=5, batch_size=4)
+
+    def _step(self, batch):
+        offset = self.offset.detach().requires_grad_()
+        loss = (batch["modalities"]["left"].mean() - offset).square()
+        (gradient,) = torch.autograd.grad(loss, offset)
+        self.offset.sub_(gradient * 0.1)
+        self.seen.append((self.steps_done, batch["index"].tolist(), batch["modalities"]["left"].sum().item()))
+
+
+def test_a_meta_pass_gives_as_many_shuffled_augmented_batches_as_asked_for(tmp_path):
+    model = Meta()
+    trainer(tmp_path, epochs=1).fit(model, toy_data(tmp_path))
+    first = [index for step, index, _ in model.seen if step == 1]
+    assert [len(index) for index in first] == [4, 4, 4, 1, 4]  # 13 samples, then anew
+    order = [index for indices in first[:4] for index in indices]
+    assert sorted(order) == list(range(13)) != order
+    assert {step for step, *_ in model.seen} == {1, 4}
+    assert len({total for *_, total in model.seen}) == 10
+    assert model.offset != 0
+    again = Meta()
+    trainer(tmp_path, epochs=1).fit(again, toy_data(tmp_path))
+    assert again.seen == model.seen
+
+
+def learn_on_ranks(folder: str) -> list:
+    model = Meta()
+    trainer(Path(folder), epochs=1, max_steps=2, **ddp()).fit(model, toy_data(Path(folder), batch_size=2))
+    return [model.seen, model.offset.item()]
+
+
+def test_a_meta_pass_shows_all_ranks_what_one_process_sees(tmp_path):
+    model = Meta()
+    trainer(tmp_path, epochs=1, max_steps=2).fit(model, toy_data(tmp_path))
+    first, second = on_ranks(2, learn_on_ranks, str(tmp_path))
+    assert first == second == [model.seen, model.offset.item()]
+
+
 # -- passes -----------------------------------------------------------------------------------------------------------
 
 

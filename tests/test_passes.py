@@ -39,6 +39,19 @@ def test_a_pass_runs_after_every_so_many_epochs_whatever_the_step():
     assert boundaries(every(epochs=2), moments) == [(4, 2), (8, 4), (12, 6)]
 
 
+def test_a_pass_may_begin_at_a_step_of_its_own():
+    look = Pass("look", lambda: None, 4, None, first=1)
+    assert boundaries(look, [(step, 0) for step in range(11)]) == [(1, 0), (5, 0), (9, 0)]
+
+
+def test_a_period_may_change_during_training():
+    now = [3]
+    look = Pass("look", lambda: None, lambda: now[0], None, first=1)
+    ran = boundaries(look, [(step, 0) for step in range(8)])
+    now[0] = 5
+    assert ran + boundaries(look, [(step, 0) for step in range(8, 18)]) == [(1, 0), (4, 0), (7, 0), (11, 0), (16, 0)]
+
+
 def test_it_runs_once_at_a_boundary_however_often_it_is_asked():
     assert boundaries(every(steps=3), [(3, 0)] * 5 + [(4, 1)] * 5) == [(3, 0)]
 
@@ -70,7 +83,7 @@ def test_as_many_runs_as_boundaries_passed_when_each_is_asked_for(period, jumps)
 
 @pytest.mark.parametrize("periods", [{}, {"steps": 1, "epochs": 1}])
 def test_a_pass_has_one_period(periods):
-    with pytest.raises(ValueError, match="'look' needs every_steps or every_epochs"):
+    with pytest.raises(ValueError, match="'look' needs every_steps, every_epochs or at_epochs"):
         every(**periods)
 
 
@@ -120,3 +133,9 @@ def test_running_statistics_do_not_move_inside():
     with evaluating(model):
         model(torch.randn(8, 2))
     assert torch.equal(model[1][0].running_mean, mean)
+
+
+def test_a_pass_at_certain_epochs_runs_then_and_makes_up_for_the_one_it_missed():
+    look = Pass("look", lambda: None, None, None, at_epochs=(2, 5))
+    moments = [(step, epoch) for step, epoch in enumerate([0, 1, 2, 2, 3, 4, 6, 6, 7])]
+    assert boundaries(look, moments) == [(2, 2), (6, 6)]

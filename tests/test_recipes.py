@@ -17,14 +17,24 @@ NAMES = sorted(
 )
 
 
-# Where a recipe's own sizes are beyond a test: the arguments that make them small, by the class of its model.
-_LITTLE_FRAMES = ["--data.demo=12", "--data.frame_size=[64,64]", "--data.hop=0.3", "--data.num_workers=0"]
-_LITTLE_EYES = ["--model.backbone=test_resnet", "--model.pretrained=null", "--model.frame_size=[64,64]"]
+# Where a recipe's own sizes are beyond a test: what makes them small, by the class of its data or its model.
+_SMALL_FRAMES = ["--data.demo=12", "--data.frame_size=[64,64]", "--data.hop=0.3", "--data.num_workers=0"]
+_SMALL_SIGHT = ["--model.backbone=test_resnet", "--model.pretrained=null", "--model.frame_size=[64,64]"]
 SMALL = {
-    "CCStereo": [*_LITTLE_FRAMES, *_LITTLE_EYES, "--model.width=1"],
-    "Mono2Binaural": [*_LITTLE_FRAMES, *_LITTLE_EYES, "--model.width=1"],
-    "MonoMono": _LITTLE_FRAMES,
+    "BraTS": [
+        *("--data.demo=8", "--data.crop_size=[32,64,64]", "--model.window=[32,64,64]", "--model.width=2"),
+        *("--trainer.max_steps=2", "--data.num_workers=0"),
+    ],
+    "CUB200": ["--data.image_size=32", "--model.pretrained=null"],
+    "GNL": ["--model.width=4"],
+    "ImageClassifier": ["--model.width=4"],
+    "CoTeaching": ["--model.width=4"],
+    "CCStereo": [*_SMALL_FRAMES, *_SMALL_SIGHT, "--model.width=1"],
+    "Mono2Binaural": [*_SMALL_FRAMES, *_SMALL_SIGHT, "--model.width=1"],
+    "MonoMono": _SMALL_FRAMES,
 }
+TABLES = ("accuracy.csv", "scores.csv", "distances.csv")
+PREDICTIONS = ("predictions.csv", "predictions")
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +48,14 @@ def test_recipe_runs_every_verb(name, demos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = str(RECIPES / f"{name}.yaml")
     text = (RECIPES / f"{name}.yaml").read_text()
-    content = yaml.safe_load(text)
-    data, model = content["data"]["class_path"], content["model"]["class_path"]
+    data, model = (yaml.safe_load(text)[part]["class_path"] for part in ("data", "model"))
     kept = "best" if "monitor:" in text else "last"
-    small = [f"--data.root={demos / data}", "--data.demo=60", *SMALL.get(model, [])]
+    small = [f"--data.root={demos / data}", "--data.demo=60", *SMALL.get(data, []), *SMALL.get(model, [])]
     main(["fit", "-c", recipe, *small, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1"])
     main(["test", "-c", recipe, *small, f"--ckpt_path={kept}"])
     main(["predict", "-c", recipe, *small, "--ckpt_path=last"])
     runs = sorted((tmp_path / "runs" / name).iterdir())
     assert [run.name for run in runs] == ["version_0", "version_1", "version_2"]
     assert (runs[0] / "recipe.yaml").is_file()
-    assert any((runs[1] / name).is_file() for name in ("accuracy.csv", "distances.csv"))
-    assert (runs[2] / "predictions.csv").is_file()
+    assert any((runs[1] / table).is_file() for table in TABLES)
+    assert any((runs[2] / predictions).exists() for predictions in PREDICTIONS)

@@ -82,3 +82,18 @@ def test_a_wrong_list_is_refused_in_one_sentence(specs, said):
     with pytest.raises(RecipeError) as caught:
         Stages(specs, OPTIONS)
     assert str(caught.value).startswith(said)
+
+
+def test_stages_that_set_an_option_tell_when_they_end():
+    stages = Stages(
+        [{"name": "a", "until_epoch": 3, "push": True}, {"name": "b", "until_epoch": 5}, {"name": "c", "push": 2}],
+        {"push": False},
+    )
+    assert stages.ends("push", last=9) == {3: True, 9: 2}
+    assert stages.ends("push", last=None) == {3: True}
+
+
+def test_an_option_of_the_stages_end_needs_an_epoch():
+    stages = Stages([{"name": "a", "until_step": 3, "push": True}, {"name": "b"}], {"push": False})
+    with pytest.raises(RecipeError, match=r"stages\.0 .a. sets push, so it must end by until_epoch"):
+        stages.ends("push", last=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -43,6 +44,8 @@ class ZooModule(L.LightningModule):
     slots: ClassVar[Mapping[str, Slot]] = {}
     stage_options: ClassVar[Mapping[str, Any]] = {}
     """What a stage of the recipe may set, with defaults."""
+    training_memory: ClassVar[tuple[str, ...]] = ("losses.",)
+    """Prefixes of state that is as long as the training set: made when training begins, no part of the weights."""
 
     def __init__(
         self,
@@ -54,6 +57,8 @@ class ZooModule(L.LightningModule):
         self.stages = Stages(stages, self.stage_options)
         self._finite = FiniteWatch()
         self._passes: dict[str, Pass] = {}
+        self.epochs_done = 0
+        """Epochs finished when passes were last looked at; within a pass, the number of the epoch to come."""
         self._manual_steps = 0
         self._accumulate = 1
         self._clip: float | None = None
@@ -73,18 +78,23 @@ class ZooModule(L.LightningModule):
         return self.trainer.global_step if self._trainer is not None else 0
 
     @property
-    def steps_planned(self) -> int | None:
-        """Optimizer steps of the whole run, for schedules; `None` if it has no end.
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch, for schedules.
 
-        Lightning's `estimated_stepping_batches` begins to read the data before a resumed run's place in them is known,
-        so that the epoch would start again.
+        Lightning's `estimated_stepping_batches` and `num_training_batches` begin to read the data before a resumed
+        run's place in them is known, so that the epoch would start again.
         """
         trainer = self.trainer
         batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
         batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-        per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-        ends = [trainer.max_steps] if trainer.max_steps > -1 else []
-        ends += [per_epoch * trainer.max_epochs] if (trainer.max_epochs or -1) > -1 else []
+        return math.ceil(batches / trainer.accumulate_grad_batches)
+
+    @property
+    def steps_planned(self) -> int | None:
+        """Optimizer steps of the whole run, for schedules; `None` if it has no end."""
+        ends = [self.trainer.max_steps] if self.trainer.max_steps > -1 else []
+        if (epochs := self.trainer.max_epochs or -1) > -1:
+            ends.append(self.steps_per_epoch * epochs)
         return min(ends, default=None)
 
     @property
@@ -123,14 +133,22 @@ class ZooModule(L.LightningModule):
     # -- looks at a whole split between steps -----------------------------------------------------------------------
 
     def add_pass(
-        self, name: str, run: Callable[[], None], *, every_steps: int | None = None, every_epochs: int | None = None
+        self,
+        name: str,
+        run: Callable[[], None],
+        *,
+        every_steps: int | Callable[[], int] | None = None,
+        every_epochs: int | None = None,
+        at_epochs: Sequence[int] | None = None,
+        first: int | None = None,
     ) -> None:
-        """Call `run` after every so many optimizer steps or epochs.
+        """Call `run` after every so many optimizer steps or epochs, from the `first` on, or when so many epochs are
+        done (`at_epochs`); see :class:`zoo.passes.Pass`.
 
         It runs before the next batch or validation, whichever comes first. A checkpoint written between the step and
         the pass lacks its result and the resumed run makes it up; a cut inside it is repeated whole.
         """
-        self._passes[name] = Pass(name, run, every_steps, every_epochs)
+        self._passes[name] = Pass(name, run, every_steps, every_epochs, at_epochs, first)
 
     def updating_state(self) -> AbstractContextManager[None]:
         """Around what a step does to state that training carries beside weights: `zoo speed` tells its time apart.
@@ -140,6 +158,7 @@ class ZooModule(L.LightningModule):
         return self.trainer.profiler.profile(STATE_UPDATE)
 
     def _run_due_passes(self, epochs_done: int) -> None:
+        self.epochs_done = epochs_done
         for due in self._passes.values():
             if due.is_due(self.steps_done, epochs_done):
                 key = (global_seed(), "pass", due.name, self.steps_done, epochs_done)
@@ -164,20 +183,42 @@ class ZooModule(L.LightningModule):
             skip`, what takes a sample's place stands in its row; `batch["index"]` tells which it is.
         """
         loader = self.trainer.datamodule.pass_loader(split, augment, epoch=self.current_epoch)
-        precision = self.trainer.precision_plugin
         found: dict[str, list[Tensor]] = {}
         with isolated(global_seed(), "data_pass", split, self.steps_done), evaluating(self):
             for batch in loader:
-                batch = self.trainer.strategy.batch_to_device(precision.convert_input(batch))
-                with precision.forward_context():
-                    result = function(batch)
-                for key, value in result.items():
+                for key, value in self._applied(function, batch).items():
                     found.setdefault(key, []).append(value)
         # Rank r has read every world-th sample from the r-th on. By place, not by `index`: what replaces the sample of
         # a bad file stands in its row.
         size, world = len(loader.dataset), world_size()
         order = torch.cat([torch.arange(first, size, world) for first in range(world)]).argsort().to(self.device)
         return {key: gather_rows(torch.cat(values))[order] for key, values in found.items()}
+
+    def meta_pass(self, function: Callable[[Batch], object], split: str, batches: int, batch_size: int) -> None:
+        """Call `function` on batches that it learns from: gradients are on, and all ranks see the same batches.
+
+        The split is gone through as often as needed, shuffled and augmented by a rule of (seed, steps done).
+
+        Args:
+            function: batch (on this device) to anything.
+            split: which split of the data module, one that training does not see.
+            batches: how many.
+            batch_size: samples in each; an epoch's last may have fewer.
+        """
+        datamodule = self.trainer.datamodule
+        rounds = -(-batches // len(datamodule.meta_loader(split, batch_size)))
+        for round in range(rounds):
+            loader = datamodule.meta_loader(split, batch_size, epoch=self.steps_done * rounds + round)
+            for batch in itertools.islice(loader, batches):
+                self._applied(function, batch)
+            batches -= len(loader)
+
+    def _applied(self, function: Callable[[Batch], Any], batch: Batch) -> Any:
+        """What `function` gives for a batch on this device, in the trainer's precision."""
+        precision = self.trainer.precision_plugin
+        batch = self.trainer.strategy.batch_to_device(precision.convert_input(batch))
+        with precision.forward_context():
+            return function(batch)
 
     # -- optimizers -------------------------------------------------------------------------------------------------
 
@@ -287,9 +328,9 @@ class ZooModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is None or self.trainer.state.fn != "fit":
-            # Evaluation has no use for what losses remember of training samples.
+            # Evaluation has no use for what is remembered of training samples, unless the method made room for it.
             own, saved = self.state_dict().keys(), checkpoint["state_dict"]
-            for key in [key for key in saved if key.startswith("losses.") and key not in own]:
+            for key in [key for key in saved if key.startswith(self.training_memory) and key not in own]:
                 del saved[key]
         kept = checkpoint.get("zoo", {})
         self._manual_steps = kept.get("manual_steps", 0)

@@ -76,6 +76,23 @@ class Stages:
         chosen = {option: spec.get(option, default) for option, default in options.items()}
         return Stage(str(spec["name"]), spec.get("until_epoch"), spec.get("until_step"), chosen)
 
+    def ends(self, option: str, last: int | None) -> dict[int, Any]:
+        """After how many epochs the stages end for which `option` is set, and to what.
+
+        Args:
+            option: one of the stages' options.
+            last: epochs of the run, which end the last stage; `None` if they are not known: it is then left out.
+
+        Raises:
+            RecipeError: if such a stage ends by `until_step`.
+        """
+        chosen = [(number, stage) for number, stage in enumerate(self._stages) if stage[option]]
+        for number, stage in chosen:
+            if stage.until_step is not None:
+                raise RecipeError(f"stages.{number} ({stage.name}) sets {option}, so it must end by until_epoch.")
+        ends = {stage.until_epoch or last: stage[option] for _, stage in chosen}
+        return {epoch: value for epoch, value in ends.items() if epoch is not None}
+
     def at(self, epoch: int, step: int) -> Stage:
         """The stage that the optimizer step `step` (0-based) of epoch `epoch` belongs to."""
         for stage in self._stages[:-1]:

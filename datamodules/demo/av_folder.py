@@ -5,14 +5,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from datamodules.av_folder import LIST
 from datamodules.avmnist import SAMPLE_RATE, make_demo_pairs
 from datamodules.demo.avmnist import draw_digit, speak_digit
+from datamodules.own_data import DIGIT_NAMES, LIST
 from zoo.core.errors import RecipeError
 from zoo.core.extras import require
 from zoo.core.randomness import numpy_generator
 
-NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SMALLEST = 20  # so that every digit is trained on
 
 
@@ -45,4 +44,4 @@ def write_demo(root: Path, samples: int) -> None:
                 spoken = numpy_generator("own data demo", "sound", pair.part, pair.id)
                 sound = speak_digit(pair.digit, pair.speaker, spoken)
                 soundfile.write(root / audio, sound, SAMPLE_RATE, "PCM_16")
-            writer.writerow([image, audio, NAMES[pair.digit], pair.part])
+            writer.writerow([image, audio, DIGIT_NAMES[pair.digit], pair.part])

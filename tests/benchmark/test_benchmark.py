@@ -17,6 +17,7 @@ SUITE = {
     "seeds": [0, 1],
     "metrics": ["test/accuracy_image"],
     "reference": "ShaSpec",
+    "checkpoint": "last",
     "published": {
         "card": "shaspec",
         "metric": "accuracy",
@@ -94,3 +95,15 @@ def test_a_benchmark_reruns_to_the_digit_and_resumes(suite_file, tmp_path, monke
     with pytest.raises(SystemExit):
         main(["benchmark", str(suite_file), "-o", str(tmp_path / "one")])
     assert "seed" not in capsys.readouterr().out  # nothing ran again
+
+
+def test_the_last_checkpoint_is_tested_where_the_suite_says_so(tmp_path):
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    assert {run.checkpoint for run in suite.read(path).runs()} == {"last"}
+    asked = runner._asked(suite.read(path).runs()[0])
+    path.write_text(yaml.safe_dump(SUITE | {"checkpoint": "best"}))
+    assert asked != runner._asked(suite.read(path).runs()[0])
+    path.write_text(yaml.safe_dump(SUITE | {"checkpoint": "lsat"}))
+    with pytest.raises(RecipeError, match="checkpoint is 'lsat'; it is one of best, last"):
+        suite.read(path)

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datamodules.av_folder import DEMO_CLASSES, AVFolder
+from datamodules.av_folder import AVFolder
 from datamodules.avmnist import AVMNIST, LONGEST
 from datamodules.base import make_demo
 from datamodules.batch import check_batch
 from datamodules.demo.avmnist import draw_digit, speak_digit
 from datamodules.media import read_image, read_sound
+from datamodules.own_data import DEMO_CLASSES
 from datamodules.registry import catalogue
 from datamodules.sample_list import Row, class_names, split_rows
 from zoo.core.errors import DataError, RecipeError

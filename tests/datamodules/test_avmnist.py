@@ -169,6 +169,21 @@ def heard(root: Path, share: float, **options) -> list:
     return [source.pairs[index] for index in source.heard]
 
 
+def test_meta_pairs_are_heard_evenly_spread_and_kept_from_training(download):
+    options = {"root": download, "audio_share": 0.2}
+    whole = AVMNIST(**options).source("train")
+    data = AVMNIST(meta_share=1 / 6, **options)
+    meta, rest = data.source("meta"), data.source("train")
+    assert (len(meta), len(rest)) == (30, len(whole) - 30)
+    assert {pair.id for pair in meta.pairs} | {pair.id for pair in rest.pairs} == {pair.id for pair in whole.pairs}
+    assert {*Counter(pair.digit for pair in meta.pairs).values()} == {3}
+    assert meta.heard == frozenset(range(30))
+    heard = {source.pairs[index].id for source in (meta, rest) for index in source.heard}
+    assert heard == {whole.pairs[index].id for index in whole.heard}
+    rows = {pair.id: row for source in (meta, rest) for pair, row in zip(source.pairs, image_rows(source), strict=True)}
+    assert rows == {pair.id: row for pair, row in zip(whole.pairs, image_rows(whole), strict=True)}
+
+
 @pytest.mark.parametrize(("share", "count"), [(0.05, 45), (0.1, 90), (0.15, 135), (0.2, 180), (1.0, 900), (0.0, 0)])
 def test_audio_share_is_spread_evenly(download, share, count):
     pairs = heard(download, share)
@@ -333,6 +348,8 @@ def test_wrong_options_are_refused():
     for share in (20, -0.1, float("nan")):
         with pytest.raises(RecipeError, match="audio_share"):
             AVMNIST(audio_share=share)
+        with pytest.raises(RecipeError, match="meta_share"):
+            AVMNIST(meta_share=share)
 
 
 # -- the demo ----------------------------------------------------------------------------------------------------------

@@ -311,3 +311,9 @@ def test_batches_are_on_the_cpu_with_int64_indices(data):
     batch = next(iter(data.val_dataloader()))
     assert batch["index"].dtype == torch.int64
     assert batch["id"] == [f"sample{i}" for i in range(5)]
+
+
+def test_a_split_that_a_data_module_does_not_have_is_told(data):
+    with pytest.raises(RecipeError) as caught:
+        data.pass_loader("meta")
+    assert str(caught.value) == "ToyData has no split meta; it has train, val, test, predict."

@@ -113,6 +113,59 @@ def test_a_last_batch_of_one_is_given():
     assert content(loader(Source(7)))[-1][0] == indices(orders(7, 3, 1)[0])[-1]
 
 
+# -- weighted order ---------------------------------------------------------------------------------------------------
+
+
+def weighted(rank: int = 0, world: int = 1, epoch: int = 0) -> BatchOrder:
+    """Sample 0 is never drawn in an even epoch, and sample 4 half of the times; odd epochs have no weights."""
+    weights = torch.tensor([0.0, 1, 1, 1, 3] * 20)
+    order = BatchOrder(100, 12 // world, True, 0, rank, world, lambda epoch: None if epoch % 2 else weights)
+    order.set_epoch(epoch)
+    return order
+
+
+def test_a_weighted_epoch_draws_with_replacement_by_the_weights():
+    drawn = torch.tensor(
+        [index % 5 for epoch in range(0, 40, 2) for batch in weighted(epoch=epoch) for _, index, _ in batch]
+    )
+    assert len(drawn) == 20 * 100
+    assert (drawn.bincount() / len(drawn)).tolist() == pytest.approx([0, 1 / 6, 1 / 6, 1 / 6, 1 / 2], abs=0.03)
+    keys = [key for batch in weighted() for key in batch]
+    assert [place for _, _, place in keys] == [*range(100)]
+    assert len({index for _, index, _ in keys}) < 80
+    assert list(weighted()) == list(weighted()) != list(weighted(epoch=2))
+
+
+def test_weights_may_come_and_go_between_epochs():
+    assert sorted(index for batch in weighted(epoch=1) for _, index in batch) == [*range(100)]
+
+
+def test_ranks_share_weighted_batches_in_rank_order():
+    for whole, left, right in zip(weighted(), weighted(0, 2), weighted(1, 2), strict=True):
+        assert whole == left + right
+
+
+def test_a_sample_drawn_twice_in_an_epoch_is_augmented_anew():
+    dataset = KeyedDataset(Source(10), True, "stop", 0)
+    first, again, other = (dataset[0, 3, place][0]["x"] for place in (5, 5, 6))
+    assert first == again != other
+
+
+class Staged(Source):
+    """From epoch 2 on it is another."""
+
+    def in_epoch(self, epoch: int) -> Source:
+        return Source(self.size) if epoch >= 2 else self
+
+
+def test_a_source_may_change_with_the_epoch_where_samples_are_augmented():
+    for augment, early, late in ((True, 1, 0), (False, 1, 1)):
+        for epoch, loaded in ((1, early), (2, late)):
+            source = Staged(10)
+            KeyedDataset(source, augment, "stop", 0)[epoch, 3]
+            assert len(source.loaded) == loaded
+
+
 # -- order in evaluation ----------------------------------------------------------------------------------------------
 
 

@@ -28,13 +28,24 @@ CALLS = {
         (randn(B, C), (labels(B),), {"index": torch.arange(B), "epoch": 2}),
         (randn(1, C), (labels(1),), {"index": torch.zeros(1, dtype=torch.long), "epoch": 0}),
     ],
+    "candidate_labels": [
+        (randn(B, C).log_softmax(1), (torch.eye(C)[labels(B)] / 2 + torch.eye(C)[0] / 2,), {}),
+        (randn(1, C).log_softmax(1), (torch.full((1, C), 1 / C),), {}),
+    ],
     "segmentation": [
         (randn(B, C, 8, 7), ((randn(B, C, 8, 7) > 0).float(),), {}),
         (randn(1, C, 4, 4, 4), (torch.zeros(1, C, 4, 4, 4),), {}),
     ],
     "alignment": [(randn(M, B, D), (), {}), (randn(2, B, 3, D), (), {}), (randn(M, 1, D), (), {})],
+    "cross_modal_distillation": [
+        (randn(M, B, D), (randn(M, M).abs(),), {}),
+        (randn(M, B, 2, D), ((randn(M, M, B) > 0).float(),), {}),
+        (randn(2, 1, D), (torch.zeros(2, 2),), {}),
+    ],
     "distillation": [(randn(B, D), (randn(B, D) + 1,), {}), (randn(B, C, 4), (randn(B, C, 4) * 2,), {})],
+    "embedding": [(randn(B, 32), (labels(B),), {})],
     "pixel_contrast": [(randn(N, D), (labels(N),), {})],
+    "prototype": [(randn(B, C, 2).abs(), (labels(B),), {})],
     "spectrogram": [
         (randn(B, 2, 9, 7), (randn(B, 2, 9, 7).flip(0),), {}),
         (randn(B, 2, 2, 9, 7), (randn(B, 2, 2, 9, 7).flip(0),), {}),
@@ -45,7 +56,12 @@ CALLS = {
     ],
 }
 PACKAGED = [entry.name for entry in catalogue.entries().values() if entry.target.startswith("losses.")]
-ALL = [(name, number) for name in PACKAGED for number in range(len(CALLS[kind_of(name)]))]
+ALL = [
+    (name, number)
+    for name in PACKAGED
+    for number, (_, _, keywords) in enumerate(CALLS[kind_of(name)])
+    if keywords.keys() >= {*catalogue.entry(name).facts.get("needs", [])}
+]
 
 
 def loss_module(name: str):

@@ -49,3 +49,10 @@ def test_metric_counts_each_sample_once_whatever_the_batches_and_ranks(threshold
         setattr(merged, name, reduction(torch.stack([getattr(metric, name) for metric in ranks])))
     merged._update_count = 1
     assert torch.allclose(merged.compute(), expected, atol=1e-6)
+
+
+def test_without_smoothing_a_region_that_both_lack_scores_one():
+    target = torch.zeros(1, 2, 4, 4, 4)
+    prediction = target.clone()
+    prediction[0, 1, 0] = 1
+    assert region_dice(prediction, target, smooth=0.0).tolist() == [[1.0, 0.0]]

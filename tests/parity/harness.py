@@ -11,14 +11,18 @@ name; it holds no formula of a method. It looks functions up through their modul
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import importlib
 import importlib.util
 import json
+import math
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,7 +176,22 @@ def uncovered(cases: list[Case]) -> list[Case]:
 def problems(case: Case) -> list[str]:
     """Run a case by its handler and compare: empty if it passes."""
     case = Case(case.path)  # so that what it reads and generates is freed with it
-    return compare(case, handlers()[case.method, case.family].run(case))
+    with _alone_if_large(case):
+        return compare(case, handlers()[case.method, case.family].run(case))
+
+
+LARGE = 100_000_000  # numbers in a state; such a case takes several GB
+
+
+@contextlib.contextmanager
+def _alone_if_large(case: Case) -> Iterator[None]:
+    """Large cases run one at a time on a machine, whichever processes run them."""
+    if sum(math.prod(shape) for _, shape, _ in case.facts["state"]) < LARGE:
+        yield
+        return
+    with (Path(tempfile.gettempdir()) / "zoo-large-parity-case.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 # -- comparison ----------------------------------------------------------------------------------------------------

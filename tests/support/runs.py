@@ -59,21 +59,27 @@ class Killer(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.point == "inside a pass":
-            data_pass, calls = pl_module.data_pass, []
+            calls: list[int] = []
+            pl_module.data_pass = self._dying(pl_module.data_pass, calls)
+            pl_module.meta_pass = self._dying(pl_module.meta_pass, calls)
 
-            def killed(function: Callable, *args: Any, **kwargs: Any) -> Any:
-                calls.append(0)
-                batches = []
+    @staticmethod
+    def _dying(look: Callable, calls: list[int]) -> Callable:
+        """`look`, killed by the second batch of the second call."""
 
-                def second_batch_kills(batch: Any) -> Any:
-                    batches.append(0)
-                    if len(calls) == 2 and len(batches) == 2:
-                        die()
-                    return function(batch)
+        def killed(function: Callable, *args: Any, **kwargs: Any) -> Any:
+            calls.append(0)
+            batches = []
 
-                return data_pass(second_batch_kills, *args, **kwargs)
+            def second_batch_kills(batch: Any) -> Any:
+                batches.append(0)
+                if len(calls) == 2 and len(batches) == 2:
+                    die()
+                return function(batch)
 
-            pl_module.data_pass = killed
+            return look(second_batch_kills, *args, **kwargs)
+
+        return killed
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -78,8 +78,7 @@ def _run(run: Run) -> Record:
         with printed.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             try:
                 main(["fit", "-c", run.recipe, *options])
-                chosen = "best" if any(Path("runs").rglob("best.ckpt")) else "last"  # without a monitor, the last
-                main(["test", "-c", run.recipe, *options, f"--ckpt_path={chosen}"])
+                main(["test", "-c", run.recipe, *options, f"--ckpt_path={run.checkpoint}"])
             except SystemExit:
                 file.flush()
                 return about | {"error": printed.read_text().strip().splitlines()[-1]}
@@ -101,7 +100,8 @@ def _run(run: Run) -> Record:
 def _asked(run: Run) -> Record:
     """What was run, as far as it can be told before."""
     text = find(run.recipe).read_bytes()
-    return {"recipe": run.recipe, "sha256": hashlib.sha256(text).hexdigest(), "options": run.options}
+    digest = hashlib.sha256(text).hexdigest()
+    return {"recipe": run.recipe, "sha256": digest, "options": run.options, "checkpoint": run.checkpoint}
 
 
 def _versions() -> dict[str, str]:

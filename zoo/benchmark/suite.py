@@ -6,6 +6,7 @@ settings:                        # columns of the table: options on top of each 
 seeds: [0, 1, 2, 3, 4]
 metrics: [test/accuracy_image]   # the first is the headline
 reference: ShaSpec               # its paired difference to each of the others is told
+checkpoint: best                 # or last: which one is tested; best if absent
 published: {card: shaspec, metric: accuracy, settings: {5 %: "audio rate 5 % in training; test on images only"}}
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import models, strict_yaml
+from zoo.commands.runs import WORDS
 from zoo.core.errors import RecipeError
 from zoo.core.names import did_you_mean
 
@@ -30,6 +32,7 @@ class Run:
     seed: int
     recipe: str
     options: dict[str, Any]
+    checkpoint: str
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -45,11 +48,12 @@ class Suite:
     seeds: list[int]
     metrics: list[str]
     reference: str
-    published: dict[str, Any]
+    published: dict[str, Any] = dataclasses.field(default_factory=dict)
+    checkpoint: str = "best"
 
     def runs(self) -> list[Run]:
         return [
-            Run(method, setting, seed, recipe, options)
+            Run(method, setting, seed, recipe, options, self.checkpoint)
             for seed in self.seeds
             for setting, options in self.settings.items()
             for method, recipe in self.recipes.items()
@@ -76,9 +80,11 @@ def read(path: Path) -> Suite:
     for key in tree:
         if key not in fields:
             raise RecipeError(f"{path}: {key} is not a key of a benchmark. {did_you_mean(str(key), fields)}")
-    if missing := [key for key in fields if key not in tree and key != "published"]:
+    if missing := [key for key in fields if key not in tree and key not in ("published", "checkpoint")]:
         raise RecipeError(f"{path} lacks {', '.join(missing)}.")
-    suite = Suite(**{"published": {}, **tree})
+    suite = Suite(**tree)
+    if suite.checkpoint not in WORDS:
+        raise RecipeError(f"{path}: checkpoint is {suite.checkpoint!r}; it is one of {', '.join(WORDS)}.")
     if suite.reference not in suite.recipes:
         raise RecipeError(f"{path}: reference: {suite.reference} is not one of its recipes.")
     return suite

@@ -83,7 +83,7 @@ def load_weights(model: nn.Module, path: str | Path, *, allow_missing: Sequence[
     file = _local(path)
     official = None if _is_ours(file) else _official(model)
     container = read_tensors(file, key=official.key if official else None)
-    rules = official.rules if official else _without_loss_memory(model, container.tensors)
+    rules = official.rules if official else _without_training_memory(model, container.tensors)
     report, state = _check(model, container, rules, allow_missing, str(path))
     model.load_state_dict(state, strict=False)
     return report
@@ -136,10 +136,10 @@ def convert(
     return report
 
 
-def _without_loss_memory(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
-    """Rules that leave out what the other run's losses remembered of its samples and this model has no place for."""
-    own = model.state_dict().keys()
-    strange = [key for key in tensors if key.startswith("losses.") and key not in own]
+def _without_training_memory(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
+    """Rules that leave out what the other run remembered of its samples and this model has no place for."""
+    own, memory = model.state_dict().keys(), getattr(model, "training_memory", ())
+    strange = [key for key in tensors if key.startswith(memory) and key not in own]
     return tuple(Rule(f"^{re.escape(key)}$", drop=True) for key in strange)
 
 

@@ -31,42 +31,55 @@ class GaussianMixture(nn.Module):
         self.register_buffer("variances", torch.ones(num_classes, components, dim))
         self.register_buffer("priors", torch.full((num_classes, components), 1 / components))
 
-    def log_density(self, x: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
         """Log density of each point under each component, priors left out.
 
         Args:
             x: [N, D], points that all classes look at; or [C, N, D], each class its own points (its queue).
+            classes: int64 [M], which classes the M sets of points of `x` [M, N, D] belong to; `None` is all.
 
         Returns:
-            [N, C, K]; or [C, N, K].
+            [N, C, K]; or [C, N, K]; or [M, N, K].
         """
         if x.dim() == 3:
-            return _log_density(x, self.means, self.variances)
+            means, variances, _ = self._of(classes)
+            return _log_density(x, means, variances)
         return _log_density(x, self.means.flatten(0, 1), self.variances.flatten(0, 1)).unflatten(-1, self.priors.shape)
 
-    def responsibilities(self, x: Tensor) -> Tensor:
-        """Posterior of each point's components within a class: [N, C, K] or [C, N, K] as `x` is, sums to 1 over K."""
-        return self._joint(x).softmax(-1)
+    def log_joint(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Log density of point and component given the class, so with priors: shapes as of :meth:`log_density`.
 
-    def class_log_likelihood(self, x: Tensor) -> Tensor:
-        """log p(x | class): [N, C] or [C, N] as `x` is."""
-        return self._joint(x).logsumexp(-1)
+        Its softmax over K are responsibilities, its logsumexp is log p(x | class).
+        """
+        log_priors = self._of(classes)[2].log()
+        return self.log_density(x, classes) + (log_priors[:, None] if x.dim() == 3 else log_priors)
 
-    def _joint(self, x: Tensor) -> Tensor:
-        log_priors = self.priors.log()
-        return self.log_density(x) + (log_priors[:, None] if x.dim() == 3 else log_priors)
+    def responsibilities(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Posterior of each point's components within a class, sums to 1 over K: shapes as of :meth:`log_density`."""
+        return self.log_joint(x, classes).softmax(-1)
+
+    def class_log_likelihood(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """log p(x | class): shapes as of :meth:`log_density` without K."""
+        return self.log_joint(x, classes).logsumexp(-1)
+
+    def _of(self, classes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        parts = (self.means, self.variances, self.priors)
+        return parts if classes is None else tuple(part[classes] for part in parts)
 
 
 def _log_density(x: Tensor, means: Tensor, variances: Tensor) -> Tensor:
-    """[..., N, D] points under [..., M, D] components: [..., N, M], as two matrix products."""
+    """[..., N, D] points under [..., M, D] components: [..., N, M], as one matrix product.
+
+    The exponent is a sum over D of x² and x, each times a number of the component, plus a constant of it.
+    """
     with torch.autocast(x.device.type, enabled=False):
         # Squares of large numbers cancel badly: put the origin amid the means.
         origin = means.mean(-2, keepdim=True)
         x, means = x.to(means.dtype) - origin, means - origin
         precisions = variances.reciprocal()
         weighted = means * precisions
-        squares = (
-            x.square() @ precisions.mT - 2 * (x @ weighted.mT) + (means * weighted).sum(-1)[..., None, :]
-        ).clamp_min(0)
-        log_volume = variances.log().sum(-1)[..., None, :] + means.shape[-1] * math.log(2 * math.pi)
-        return -0.5 * (squares + log_volume)
+        peak = -0.5 * (variances.log().sum(-1) + means.shape[-1] * math.log(2 * math.pi))
+        constant = (peak - 0.5 * (means * weighted).sum(-1))[..., None, :]
+        points, components = torch.cat([x.square(), x], -1), torch.cat([-0.5 * precisions, weighted], -1).mT
+        found = torch.baddbmm(constant, points, components) if x.dim() == 3 else constant.addmm(points, components)
+        return torch.minimum(found, peak[..., None, :])  # which rounding can lift it above

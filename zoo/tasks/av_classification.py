@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from zoo.metrics.subsets import SubsetMetrics, evaluate_over_subsets, write_tabl
 from zoo.module import Batch, ZooModule
 from zoo.networks.availability import draw_availability
 from zoo.networks.mfcc import MFCC
+from zoo.tasks.files import append_predictions, run_folder
 
 PICTURED = 12  # samples in the picture that a test writes
 
@@ -130,35 +130,17 @@ class AVClassificationModule(ZooModule):
     def on_test_epoch_end(self) -> None:
         rows = {name: float(metric.compute()) for name, metric in self.test_accuracy.items()}
         if rank() == 0:
-            folder = _folder(self)
+            folder = run_folder(self)
             write_table(rows, "accuracy", folder / "accuracy")
             _write_samples(self._pictured[:PICTURED], folder / "samples.png")
             rank_zero_info(f"Accuracy per set of available modalities: {folder}/accuracy.png; samples: samples.png")
         self._pictured = []
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """`id` and float [B, C] class probabilities of each sample; also appended to `predictions.csv`.
-
-        Classes are called as the data module names them, else by their numbers. Of several processes, the r-th (from
-        0) predicts every n-th sample from the r-th on; it writes `predictions.r.csv`, the first `predictions.csv`.
-        """
+        """`id` and float [B, C] class probabilities of each sample; also appended to `predictions.csv`."""
         found = {"id": batch["id"], "probabilities": self(batch).softmax(1)}
-        suffix = "" if rank() == 0 else f".{rank()}"
-        path = _folder(self) / f"predictions{suffix}.csv"
-        with path.open("a" if batch_idx else "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if batch_idx == 0:
-                names = getattr(self.trainer.datamodule, "classes", None) or range(self.num_classes)
-                writer.writerow(["id", *(f"class_{name}" for name in names)])
-            for name, row in zip(found["id"], found["probabilities"].tolist(), strict=True):
-                writer.writerow([name, *(f"{value:.6f}" for value in row)])
+        append_predictions(self, batch_idx, **found)
         return found
-
-
-def _folder(module: ZooModule) -> Path:
-    folder = Path(module.trainer.log_dir or module.trainer.default_root_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _write_samples(samples: list[tuple[Tensor, int, str, dict[str, int]]], path: Path) -> None:

@@ -16,8 +16,11 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     facts = {name: registry.catalogue.entry(name).facts for name in registry.names(args.kind)}
-    rows = [(name, known.get("kind", ""), known.get("summary", "")) for name, known in facts.items()]
-    print(table(("loss", "kind", "summary"), rows))
+    rows = [
+        (name, known.get("kind", ""), ", ".join(known.get("needs", [])), known.get("summary", ""))
+        for name, known in facts.items()
+    ]
+    print(table(("loss", "kind", "needs", "summary"), rows))
     print("\nA loss fits every slot of its kind; kinds are called with")
     for kind, signature in KINDS.items():
         if args.kind in (None, kind):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from datamodules.registry import catalogue as datamodules
 from zoo.cards import read_head
 from zoo.models import card_paths, catalogue
 
@@ -12,17 +13,19 @@ BEGIN, END = "<!-- methods: from the cards, by `python -m zoo.tools.readme` -->"
 
 
 def table() -> str:
-    """Markdown: a row per registered method."""
-    rows = ["| name | what | paper | data |", "|---|---|---|---|"]
+    """Markdown: a row per registered method, by task, papers before their baselines."""
+    found = []
     for name, path in card_paths().items():
-        card = read_head(path)
+        card, facts = read_head(path), catalogue.entry(name).facts
         paper = "baseline"
         if card.paper:
             paper = f"{card.paper.venue} {card.paper.year}"
             if card.paper.arxiv:
                 paper = f"[{paper}](https://arxiv.org/abs/{card.paper.arxiv})"
-        rows.append(f"| `{name}` | {catalogue.entry(name).facts['summary']} | {paper} | {', '.join(card.datasets)} |")
-    return "\n".join(rows)
+        data = ", ".join(data for data in card.datasets if datamodules.entry(data).facts["task"] == facts["task"])
+        row = f"| `{name}` | {facts['summary']} | {paper} | {data} |"
+        found.append((facts["task"], card.paper is None, row))
+    return "\n".join(["| name | what | paper | data |", "|---|---|---|---|", *(row for *_, row in sorted(found))])
 
 
 def updated(text: str) -> str:

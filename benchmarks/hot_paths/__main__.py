@@ -1,0 +1,3 @@
+from benchmarks.hot_paths import main
+
+main()

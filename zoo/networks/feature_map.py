@@ -1,0 +1,151 @@
+"""Published image backbones without their classifier, made finer, as the papers on part prototypes use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from zoo.core.errors import CheckpointError
+from zoo.core.extras import require
+from zoo.core.names import unknown
+from zoo.core.reading import read_tensors
+
+IMAGENET = "imagenet"
+
+
+def _resnet(model: nn.Module) -> None:
+    model.maxpool = nn.Identity()
+
+
+def _densenet(model: nn.Module) -> None:
+    model.features.pool0 = nn.Identity()
+
+
+def _vgg(model: nn.Module) -> None:
+    model.features[-1] = nn.Identity()
+    model.pre_logits = nn.Identity()
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """How timm's network becomes the papers': `change` takes a pooling out; `settings` go to timm."""
+
+    change: Callable[[nn.Module], None]
+    settings: dict[str, Any]
+
+
+def _family(change: Callable[[nn.Module], None], *names: str) -> dict[str, _Backbone]:
+    return {name: _Backbone(change, {}) for name in names}
+
+
+BACKBONES: dict[str, _Backbone] = {
+    **_family(_resnet, "resnet18", "resnet34", "resnet101", "resnet152"),
+    # The network of the iNaturalist weights that the papers start from has a fourth block in its last stage.
+    "resnet50": _Backbone(_resnet, {"layers": (3, 4, 6, 4)}),
+    **_family(_densenet, "densenet121", "densenet161", "densenet169", "densenet201"),
+    **_family(_vgg, "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+}
+NAMES = (*BACKBONES, "small")
+
+
+class FeatureMap(nn.Module):
+    """Images to the map of a backbone's last features, one pooling step less coarse than the classifier's.
+
+    ResNets and DenseNets without the stem's max-pool, VGGs without the last one: 14×14 for images of 224×224. "small"
+    is five convolutions that see 63 pixels, 8×8 for 64×64, for demos.
+
+    Args:
+        name: one of :data:`NAMES`.
+        pretrained: what :meth:`load_pretrained` loads: "imagenet" (torchvision's first weights, by timm; not for
+            resnet50), or the file of a ResNet-50 trained on iNaturalist 2017 (BBN, CVPR 2020); `None`: nothing.
+
+    Attributes:
+        channels: of the map.
+    """
+
+    def __init__(self, name: str, pretrained: str | None = None) -> None:
+        super().__init__()
+        if name not in NAMES:
+            raise unknown("backbone", name, NAMES)
+        self.name = name
+        if pretrained == IMAGENET and name in ("resnet50", "small"):
+            raise CheckpointError(f"There are no ImageNet weights for {name}: give pretrained another value.")
+        self._pending = pretrained
+        if name == "small":
+            self.body, self.channels = _small(), 96
+        else:
+            timm, backbone = require("timm", "vision"), BACKBONES[name]
+            self.body = timm.create_model(name, num_classes=0, global_pool="", **backbone.settings)
+            backbone.change(self.body)
+            self.channels = self.body.features[-3].out_channels if "vgg" in name else self.body.num_features
+        self.register_load_state_dict_post_hook(FeatureMap._settle)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images [B, 3, H, W], normalised, to features [B, channels, h, w]."""
+        return self.body(image)
+
+    def _settle(self, *_: Any) -> None:
+        self._pending = None  # weights came from elsewhere
+
+    def load_pretrained(self) -> None:
+        """Load the weights that `pretrained` names, unless others were loaded since.
+
+        Raises:
+            CheckpointError: if they cannot be had or do not fit.
+        """
+        if self._pending is None:
+            return
+        if self._pending == IMAGENET:
+            self._load(_imagenet(self.name), f"timm's weights {self.name}.tv_in1k")
+        else:
+            self._load(_inaturalist(self._pending), self._pending)
+
+    def _load(self, tensors: dict[str, Tensor], source: str) -> None:
+        own = self.body.state_dict()
+        wrong = [key for key in own if key not in tensors or tensors[key].shape != own[key].shape]
+        if wrong:
+            raise CheckpointError(
+                f"{source} does not fit {self.name}: {len(wrong)} tensors are missing or of another "
+                f"shape (first: {wrong[0]})."
+            )
+        self.body.load_state_dict({key: tensors[key] for key in own})
+        self._pending = None
+
+
+def _imagenet(name: str) -> dict[str, Tensor]:
+    timm = require("timm", "vision")
+    try:
+        return timm.create_model(f"{name}.tv_in1k", pretrained=True, num_classes=0).state_dict()
+    except Exception as error:  # of a dozen classes: no network, no such file, no access
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"The ImageNet weights of {name} could not be downloaded ({reason}). Start without them by "
+            "--model.pretrained=null, or from a checkpoint by --weights."
+        ) from error
+
+
+def _inaturalist(path: str) -> dict[str, Tensor]:
+    """BBN's two branches continue the last stage, as its third and fourth block."""
+    prefix = "module.backbone."
+    tensors = {key: value for key, value in read_tensors(path).tensors.items() if key.startswith(prefix)}
+    renamed = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    for branch, block in (("cb_block", "layer4.2"), ("rb_block", "layer4.3")):
+        renamed = {key.replace(branch, block): value for key, value in renamed.items()}
+    return renamed
+
+
+def _small() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride, dilation in (
+        (3, 32, 2, 1),
+        (32, 64, 2, 1),
+        (64, 96, 2, 1),
+        (96, 96, 1, 2),
+        (96, 96, 1, 1),
+    ):
+        convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])  # no ReLU in the end: unit features of positive ones would all look alike
