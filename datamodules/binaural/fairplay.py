@@ -141,12 +141,12 @@ class FAIRPlay(PairedFiles):
             raise unknown("value of data.splits", splits, FOLDS)
         if not 1 <= fold <= FOLDS[splits]:
             raise RecipeError(f"data.fold is {fold}; the {splits} splits have folds 1 to {FOLDS[splits]}.")
-        self.splits, self.fold = splits, fold
+        self.kind, self.fold = splits, fold
 
     def list_file(self, split: str) -> Path:
-        folders = [self.root / name for name in FOLDERS[self.splits]]
+        folders = [self.root / name for name in FOLDERS[self.kind]]
         folder = next((found for found in folders if found.is_dir()), folders[0])
-        return folder / f"split{self.fold}" / f"{split}.{'txt' if self.splits == 'clean' else 'h5'}"
+        return folder / f"split{self.fold}" / f"{split}.{'txt' if self.kind == 'clean' else 'h5'}"
 
     @classmethod
     def list_files(cls, root: Path) -> Sequence[Path]:
