@@ -84,11 +84,16 @@ class BinauralData(ZooDataModule):
         """What is predicted: the test split."""
         return [Recording(clip.id, clip.sound.path, clip.frames) for clip in self.clips("test")]
 
-    def loader(self, split: Split, shuffle: bool = False, augment: bool = False, replace: bool = False) -> Loader:
-        made = super().loader(split, shuffle, augment, replace)
-        if split != "train":
-            made.sampler.batch_size = 1  # a clip is a batch of windows
-        return made
+    def loader(
+        self,
+        split: Split,
+        shuffle: bool = False,
+        augment: bool = False,
+        replace: bool = False,
+        batch_size: int | None = None,
+    ) -> Loader:
+        # A clip that is evaluated is a batch of windows.
+        return super().loader(split, shuffle, augment, replace, batch_size if split == "train" else 1)
 
 
 def refuse_missing(data: BinauralData, clips: Sequence[Clip], split: str) -> None:
