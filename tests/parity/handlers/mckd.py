@@ -9,7 +9,6 @@ from torch import Tensor
 
 import losses.distillation as distillation
 import zoo.methods.mckd.importance as importance
-import zoo.tasks.volume_segmentation as task
 from tests.parity.handlers import lckd
 from tests.parity.handlers.shaspec import mode_draws
 from tests.parity.harness import Case, handles
