@@ -12,10 +12,10 @@ from zoo.cli import main
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-def last_accuracy(name: str, *options: str) -> float:
+def last_accuracy(name: str) -> float:
     """Accuracy on true labels after the last epoch of a recipe, run in the current folder."""
-    main(["fit", "-c", str(RECIPES / f"{name}.yaml"), *options])
-    main(["test", "-c", str(RECIPES / f"{name}.yaml"), *options, "--ckpt_path=last"])
+    main(["fit", "-c", str(RECIPES / f"{name}.yaml")])
+    main(["test", "-c", str(RECIPES / f"{name}.yaml"), "--ckpt_path=last"])
     tested = sorted(Path("runs", name).iterdir())[-1]
     with (tested / "accuracy.csv").open() as file:
         return {row["what"]: float(row["accuracy"]) for row in csv.DictReader(file)}["test"]
@@ -24,6 +24,4 @@ def last_accuracy(name: str, *options: str) -> float:
 @pytest.mark.slow
 def test_gnl_ends_at_least_10_points_above_cross_entropy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    baseline = last_accuracy("baselines/noisy_demo")
-    assert last_accuracy("gnl/demo") >= baseline + 0.1
-    assert last_accuracy("gnl/demo", "--model.direction=pyx") >= baseline + 0.1
+    assert last_accuracy("gnl/demo") >= last_accuracy("baselines/noisy_demo") + 0.1
