@@ -247,12 +247,12 @@ class FineGrained(ZooDataModule):
         )
 
     def _held_out(self, pictures: Sequence[Picture]) -> set[str]:
-        """Ids of the validation samples: a share of each class, by a rule of the seed; at least one stays."""
+        """Ids of the validation samples: a share of each class by a rule of the seed, one at least; one stays."""
         found: set[str] = set()
         for label in range(self.num_classes):
             own = [picture.id for picture in pictures if picture.label == label]
             order = numpy_generator(global_seed(), self.name, "validation", label).permutation(len(own))
-            found |= {own[place] for place in order[: min(round(self.validation * len(own)), len(own) - 1)]}
+            found |= {own[place] for place in order[: min(max(round(self.validation * len(own)), 1), len(own) - 1)]}
         return found
 
     def state_dict(self) -> dict[str, Any]:
