@@ -76,7 +76,7 @@ def test_workers_that_start_by_spawn_give_the_same_batches(tmp_path):
 @pytest.mark.parametrize("which", ["every", "the last"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_batch_of_one_trains_and_is_evaluated(name, which, tmp_path_factory, tmp_path):
-    data = AVMNIST(root=tmp_path_factory.getbasetemp() / "everyday-avmnist", demo=60, batch_size=1)
+    data = AVMNIST(root=tmp_path_factory.getbasetemp() / "everyday-avmnist", demo=60, batch_size=1, meta_share=0.2)
     data.prepare_data()
     if which == "the last":
         data.batch_size = data.num_samples("train") - 1

@@ -58,7 +58,7 @@ def _volumes(small: bool) -> tuple[ShaSpec, Tensor, Tensor]:
 
     With biases as of a trained network: where all are 0, gradients of zero volumes grow 300-fold with every norm.
     """
-    window = (32, 64, 64)
+    window = _size(small)
     model = ShaSpec(width=2 if small else 16, window=window).double()
     _train_biases(model)
     return model, torch.randn(2, 4, *window).double(), torch.randint(2, (2, 3, *window))
