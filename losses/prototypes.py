@@ -12,14 +12,14 @@ from losses.registry import register
 @register("cluster_cost", kind="prototype")
 def cluster_cost(distances: Tensor, labels: Tensor) -> Tensor:
     """Distance of an image's closest patch to the closest prototype of its class (ProtoPNet), mean over samples."""
-    return _own(distances, labels).amin(1).float().mean()  # float32 also under autocast
+    return _own(distances.float(), labels).amin(1).mean()
 
 
 @register("separation_cost", kind="prototype")
 def separation_cost(distances: Tensor, labels: Tensor) -> Tensor:
     """Negated distance of an image's closest patch to the closest prototype of other classes (ProtoPNet), mean."""
     own = F.one_hot(labels, distances.shape[1]).bool()[:, :, None]
-    return -distances.masked_fill(own, torch.inf).flatten(1).amin(1).float().mean()
+    return -distances.float().masked_fill(own, torch.inf).flatten(1).amin(1).mean()
 
 
 def _own(distances: Tensor, labels: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from zoo.cli import main
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-def tested(name: str) -> dict[str, float]:
+def scores(name: str) -> dict[str, float]:
     """Fit and test a recipe in the current folder: accuracy, measures of parts, AUROC per set of unknown birds."""
     main(["fit", "-c", str(RECIPES / f"{name}.yaml")])
     main(["test", "-c", str(RECIPES / f"{name}.yaml"), "--ckpt_path=last"])
@@ -32,7 +32,7 @@ def tested(name: str) -> dict[str, float]:
 @pytest.mark.slow
 def test_mgproto_learns_its_demo_as_well_as_a_linear_head_and_explains_better_than_protopnet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found, linear, protopnet = map(tested, ("mgproto/demo", "baselines/birds_linear_head", "baselines/birds_protopnet"))
+    found, linear, protopnet = map(scores, ("mgproto/demo", "baselines/birds_linear_head", "baselines/birds_protopnet"))
     assert found["test"] >= linear["test"] - 0.01
     assert found["new_shape"] >= 0.9
     assert found["consistency"] > protopnet["consistency"]

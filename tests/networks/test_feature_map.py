@@ -17,6 +17,24 @@ def test_maps_are_twice_as_fine_as_a_classifiers(name, channels):
     assert backbone.channels == channels
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121", "vgg11_bn"])
+def test_the_other_map_is_the_classifiers(name):
+    backbone = FeatureMap(name, finer=False).eval()
+    with torch.no_grad():
+        assert backbone(torch.rand(1, 3, 64, 64)).shape == (1, backbone.channels, 2, 2)
+
+
+def test_a_local_map_sees_no_further_than_its_patch():
+    backbone = FeatureMap("small_local").eval()
+    image = torch.rand(1, 3, 64, 64)
+    changed = image.clone()
+    changed[:, :, 40:] += 1
+    with torch.no_grad():
+        same = backbone(image) == backbone(changed)
+    assert same[:, :, :4].all()
+    assert not same[:, :, 5:].any()
+
+
 def test_an_unknown_backbone_is_told_with_near_misses():
     with pytest.raises(UnknownNameError, match="resnet18"):
         FeatureMap("resnet17")

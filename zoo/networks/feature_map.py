@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ BACKBONES: dict[str, _Backbone] = {
     **_family(_densenet, "densenet121", "densenet161", "densenet169", "densenet201"),
     **_family(_vgg, "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
 }
-NAMES = (*BACKBONES, "small")
+NAMES = (*BACKBONES, "small", "small_local")
 
 
 class FeatureMap(nn.Module):
@@ -56,7 +57,7 @@ class FeatureMap(nn.Module):
     The finer map has one pooling step less than the classifier's: ResNets and DenseNets without the stem's max-pool,
     VGGs without the last one, 14×14 for images of 224×224. The other is the classifier's, 16×16 for images of 512×512;
     a DenseNet's is taken before the last normalisation, which CIPL leaves out. "small" is five convolutions that see 63
-    pixels, 8×8 for 64×64, for demos.
+    pixels, "small_local" four that see 15, both 8×8 for 64×64, for demos.
 
     Args:
         name: one of :data:`NAMES`.
@@ -74,11 +75,11 @@ class FeatureMap(nn.Module):
         if name not in NAMES:
             raise unknown("backbone", name, NAMES)
         self.name = name
-        if pretrained == IMAGENET and (name == "small" or (name == "resnet50" and finer)):
+        if pretrained == IMAGENET and (name in _DEMO or (name == "resnet50" and finer)):
             raise CheckpointError(f"There are no ImageNet weights for {name}: give pretrained another value.")
         self._pending = pretrained
-        if name == "small":
-            self.body, self.channels = _small(), 96
+        if name in _DEMO:
+            self.body, self.channels = _DEMO[name](), 96
         else:
             timm, backbone = require("timm", "vision"), BACKBONES[name]
             settings = backbone.settings if finer else {}
@@ -146,15 +147,21 @@ def _inaturalist(path: str) -> dict[str, Tensor]:
     return renamed
 
 
-def _small() -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs, outputs, stride, dilation in (
-        (3, 32, 2, 1),
-        (32, 64, 2, 1),
-        (64, 96, 2, 1),
-        (96, 96, 1, 2),
-        (96, 96, 1, 1),
-    ):
-        convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
-        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])  # no ReLU in the end: unit features of positive ones would all look alike
+def _convolutions(*layers: tuple[int, int, int, int, int]) -> nn.Sequential:
+    """From in_channels, out_channels, kernel_size, stride and dilation of each."""
+    made: list[nn.Module] = []
+    for inputs, outputs, kernel, stride, dilation in layers:
+        padding = dilation * (kernel // 2)
+        made += [
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*made[:-1])  # no ReLU in the end: unit features of positive ones would all look alike
+
+
+_STEM = ((3, 32, 3, 2, 1), (32, 64, 3, 2, 1), (64, 96, 3, 2, 1))
+_DEMO = {
+    "small": partial(_convolutions, *_STEM, (96, 96, 3, 1, 2), (96, 96, 3, 1, 1)),
+    "small_local": partial(_convolutions, *_STEM, (96, 96, 1, 1, 1)),
+}

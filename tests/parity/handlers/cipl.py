@@ -315,8 +315,8 @@ def adam(case: Case) -> Any:
 
 for family, further in {
     "trajectory_stage1": (),
-    "trajectory_stage2": (UPDATE, *LOSSES[3:]),
-    "trajectory_last_layer": (UPDATE, *LOSSES[3:]),
+    "trajectory_stage2": (UPDATE, *LOSSES[3:4]),
+    "trajectory_last_layer": (UPDATE, *LOSSES[3:4]),
 }.items():
     handles("cipl", family, uses=(CLASSIFY, *LOSSES[:3], *further))(trajectory)
 

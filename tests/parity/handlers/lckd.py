@@ -149,7 +149,7 @@ def teach(model: LCKD, teachers: str) -> None:
     model.teachers = flags([int(digit) for digit in teachers.split(",")], len(model.modalities))
 
 
-@handles("lckd", "train_grads", uses=("zoo.methods.lckd.module.LCKD.terms",))
+@handles("lckd", "train_grads", uses=("losses.distillation.pairwise_l1",))
 def train_grads(case: Case) -> dict[str, Any]:
     model = imported(LCKD, case, losses=weights(case)).double()
     image, label = case.inputs["image"].double(), case.inputs["label"].double()
