@@ -76,7 +76,9 @@ def cipl(root: Path | None = None, **settings: Any) -> tuple[CIPL, SquaresData]:
 
 
 def linear_head(root: Path | None = None, **settings: Any) -> tuple[MultiLabelLinearHead, SquaresData]:
-    return MultiLabelLinearHead(num_classes=FINDINGS + 1, backbone="small", backbone_lr=3e-3, **settings), squares()
+    return MultiLabelLinearHead(
+        num_classes=FINDINGS + 1, backbone="small_local", backbone_lr=3e-3, **settings
+    ), squares()
 
 
 def of_ranks(root: Path, batch_size: int = 8) -> tuple[CIPL, SquaresData]:
