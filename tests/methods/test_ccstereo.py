@@ -19,7 +19,7 @@ from tests.support.probes import state
 from tests.support.runs import Run, train, uncut_and_resumed
 from zoo.cli import main
 from zoo.core.errors import DataError, RecipeError
-from zoo.methods.baselines.binaural import Mono2Binaural, MonoMono
+from zoo.methods.baselines.binaural import MonoMono
 from zoo.methods.ccstereo.module import CCStereo
 from zoo.methods.ccstereo.network import AVAD, Fusion
 from zoo.metrics.binaural import STFTDistance
@@ -264,11 +264,7 @@ def fitted(name: str, cls: type[BinauralAudioModule]) -> BinauralAudioModule:
 @pytest.mark.slow
 def test_ccstereo_learns_its_demo_by_looking(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    models = {
-        "ccstereo": fitted("ccstereo/demo", CCStereo),
-        "mono2binaural": fitted("baselines/binaural_demo", Mono2Binaural),
-        "mono_mono": MonoMono(),
-    }
+    models = {"ccstereo": fitted("ccstereo/demo", CCStereo), "mono_mono": MonoMono()}
     data = FAIRPlay(demo=340, frame_size=(64, 128))
     batches = list(data.test_dataloader())
     others = [batch["modalities"]["video"] for batch in (batches[-1], *batches[:-1])]
@@ -285,6 +281,5 @@ def test_ccstereo_learns_its_demo_by_looking(tmp_path, monkeypatch):
                 distances[name].update(value, batch["stereo"])
     found = {name: float(distance.compute()) for name, distance in distances.items()}
     assert found["ccstereo"] <= 0.75 * found["mono_mono"]
-    assert found["ccstereo"] <= 1.02 * found["mono2binaural"]
     assert np.mean(right) >= 0.8
     assert found["other pictures"] >= 0.9 * found["mono_mono"]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import brats
-from tests.support.probes import state
-from tests.support.runs import Run, train, uncut_and_resumed
+from tests.support.runs import Run, uncut_and_resumed
 from zoo.checkpoints import import_state
 from zoo.core.errors import CheckpointError
 from zoo.core.randomness import isolated
@@ -156,13 +153,3 @@ def test_cut_and_resumed_equals_uncut(run, kill):
     votes = saved["state_dict"]["votes"]
     assert (votes > 0).all()
     assert torch.equal(saved["state_dict"]["teachers"], election.elect(votes))
-
-
-@pytest.mark.slow
-def test_two_ranks_equal_one(run):
-    one = replace(run, folder=run.folder / "one", probe=state, epochs=2)
-    two = replace(run, build=brats.lckd_half_batch, folder=run.folder / "two", probe=state, epochs=2, ranks=2)
-    (alone,), (first, second) = train(one), train(two)
-    for key, value in alone["state"].items():
-        assert np.array_equal(first["state"][key], second["state"][key]), key
-        np.testing.assert_allclose(first["state"][key], value, atol=1e-7, rtol=1e-5, err_msg=key)

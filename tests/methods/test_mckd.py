@@ -224,13 +224,3 @@ def test_volumes_cut_inside_a_phase_and_resumed_equal_uncut_ones(volume_run):
     assert uncut_and_resumed(volume_run, "inside a pass", workers=0) == []
     saved = state_of(replace(volume_run, folder=volume_run.folder / "whole").last)
     assert saved["optimizer_states"][1]["state"][0]["step"] == 6  # phases of two after steps 1, 3, 5
-
-
-@pytest.mark.slow
-def test_volumes_on_two_ranks_equal_those_on_one(volume_run):
-    one = replace(volume_run, folder=volume_run.folder / "one", probe=state)
-    two = replace(volume_run, build=brats.mckd_half_batch, folder=volume_run.folder / "two", probe=state, ranks=2)
-    (alone,), (first, second) = train(one), train(two)
-    for key, value in alone["state"].items():
-        assert np.array_equal(first["state"][key], second["state"][key]), key
-        np.testing.assert_allclose(first["state"][key], value, atol=1e-7, rtol=1e-5, err_msg=key)

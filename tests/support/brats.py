@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +39,6 @@ def shaspec(root: Path) -> tuple[ShaSpec, BraTS]:
     return trained(ShaSpec(width=2, window=CROP, stages=stages)), data(root)
 
 
-def plain(root: Path, batch_size: int = 2) -> tuple[ShaSpec, BraTS]:
-    """What ranks can share: in float64, since features of zero volumes are noisy in float32."""
-    optimizer = partial(torch.optim.SGD, lr=1e-3)
-    model = ShaSpec(width=2, window=CROP, optimizer=optimizer)
-    return trained(model).double(), data(root, batch_size)
-
-
-def half_batch(root: Path) -> tuple[ShaSpec, BraTS]:
-    return plain(root, batch_size=1)
-
-
 def in_double(model: VolumeSegmentationModule) -> Any:
     """The model in float64, on images as the data have them."""
     images = model.images
@@ -64,10 +52,6 @@ def lckd(root: Path, batch_size: int = 2) -> tuple[LCKD, BraTS]:
     return in_double(trained(model)), data(root, batch_size, demo=11)
 
 
-def lckd_half_batch(root: Path) -> tuple[LCKD, BraTS]:
-    return lckd(root, batch_size=1)
-
-
 def mckd(root: Path, batch_size: int = 2) -> tuple[MCKD, BraTS]:
     """The narrowest MCKD with phases of two meta steps after every other step, all modalities at first, then random
     ones; six brains to train on."""
@@ -79,10 +63,6 @@ def mckd(root: Path, batch_size: int = 2) -> tuple[MCKD, BraTS]:
         stages=[stage | {"meta_every_steps": 2} for stage in stages],
     )
     return in_double(trained(model)), data(root, batch_size, demo=10, split_list="meta")
-
-
-def mckd_half_batch(root: Path) -> tuple[MCKD, BraTS]:
-    return mckd(root, batch_size=1)
 
 
 def batch(samples: int = 2, size: tuple[int, int, int] = WINDOW, seed: int = 0) -> dict[str, Any]:

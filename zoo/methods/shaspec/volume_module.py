@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
 import torch
@@ -67,6 +68,13 @@ class ShaSpec(VolumeSegmentationModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.total(self.terms(self.images(batch), batch["mask"], self.drawn(batch)), batch)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        # A resumed run has no gradients yet where the uncut one has zeros; see below.
+        for parameter in itertools.chain.from_iterable(optimizer.state for optimizer in self.trainer.optimizers):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=False)
