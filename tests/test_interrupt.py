@@ -141,6 +141,7 @@ def test_afterwards_ctrl_c_is_what_it_was(tmp_path, end):
 
 
 def stop_on_ranks(folder: str) -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes of a job in the background ignore it
     interrupted(Path(folder), presser("on_train_batch_start", 1), every_n_steps=1, **ddp())
     return steps_in(last(Path(folder)))
 
