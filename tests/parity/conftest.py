@@ -22,7 +22,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
 @pytest.fixture(autouse=True)
 def one_thread() -> Generator:
     """Sums in float32 depend on the number of threads, and some trajectories grow such differences beyond what a case
-    allows; the published numbers are those of one thread."""
+    allows; in one thread these cases pass, in two they do not."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -228,8 +228,8 @@ class BinauralAudioModule(ZooModule):
         """
         soxr = require("soxr", "audio")
         predicted = self(batch).float()
-        difference = (predicted[:, 0] - predicted[:, 1]).cpu().numpy()
-        sources, found = batch["source"].float().cpu(), []
+        difference = (predicted[:, 0] - predicted[:, 1]).cpu().numpy()  # sync: prediction alone
+        sources, found = batch["source"].float().cpu(), []  # sync: prediction alone
         for row, (name, rate) in enumerate(zip(batch["id"], batch["source_rate"].tolist(), strict=True)):
             (first, end), (number, _) = batch["keep"][row].tolist(), batch["piece"][row].tolist()
             own = torch.from_numpy(soxr.resample(difference[row], SAMPLE_RATE, rate, quality="HQ"))
@@ -257,4 +257,4 @@ def _folder(module: ZooModule) -> Path:
 def _middle_frame(batch: Batch, row: int) -> Tensor:
     """Float [3, H, W] in [0, 1]."""
     video = batch["modalities"]["video"][row]
-    return video[len(video) // 2].float().cpu()
+    return video[len(video) // 2].float().cpu()  # sync: a picture

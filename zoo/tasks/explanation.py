@@ -98,7 +98,7 @@ def _draw(explanation: Explanation, image: Tensor, path: Path) -> None:
     from matplotlib.figure import Figure  # not at import time: training needs no plots
 
     winners = explanation.winners
-    pixels = image.detach().float().cpu().expand(3, -1, -1).movedim(0, -1).numpy()
+    pixels = image.detach().float().cpu().expand(3, -1, -1).movedim(0, -1).numpy()  # sync: a picture
     width = 3.6 + 2.3 * len(winners)
     figure = Figure(figsize=(width, 8.2))  # laid out by hand: matplotlib's own layouts take three times as long
     sides = {"left": 0.1 / width, "right": 1 - 0.1 / width, "bottom": 0.06, "top": 0.88}

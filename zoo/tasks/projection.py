@@ -34,7 +34,7 @@ def choose(activation: Tensor) -> Tensor:
     Returns:
         Row of the image, int64 [C, K]; -1 where the class has no image left.
     """
-    left = activation.flatten(1).cpu().clone()
+    left = activation.flatten(1).cpu().clone()  # sync: a few times per run
     chosen = torch.full((left.shape[1],), -1)
     for prototype in range(len(chosen)):
         row = left[:, prototype].argmax()  # of equals the first
@@ -70,7 +70,7 @@ def box_of_peak(activation: Tensor, size: tuple[int, int], percentile: float = 9
         Left, top, right, bottom, as shares of the image's width and height.
     """
     ndimage = require("scipy.ndimage", "vision")
-    large = F.interpolate(activation[None, None].float(), size, mode="bicubic")[0, 0].cpu()
+    large = F.interpolate(activation[None, None].float(), size, mode="bicubic")[0, 0].cpu()  # sync: push alone
     peak = divmod(int(large.argmax()), size[1])
     regions, _ = ndimage.label((large >= torch.quantile(large, percentile / 100)).numpy(), structure=torch.ones(3, 3))
     rows, columns = ndimage.find_objects((regions == regions[peak]).astype(int))[0]

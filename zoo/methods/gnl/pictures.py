@@ -26,7 +26,7 @@ def write_transition(estimate: Tensor, true: Tensor | None, names: Sequence[str]
     figure = Figure(figsize=(5.5 * len(matrices) + 0.8, 5.2), layout="constrained")
     for place, (title, matrix) in enumerate(matrices.items(), start=1):
         axes = figure.add_subplot(1, len(matrices), place)
-        values = matrix.float().cpu().numpy()
+        values = matrix.float().cpu().numpy()  # sync: a picture
         image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
         axes.set(title=f"{title} p(given label | true label)", xlabel="given label", ylabel="true label")
         if len(names) <= MOST_NUMBERS:
