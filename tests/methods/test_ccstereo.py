@@ -102,12 +102,11 @@ def test_windows_together_are_windows_one_by_one(name, chunk_size):
             for start, place in zip(batch["window_start"][clip], batch["window_frame"][clip], strict=True):
                 own = slice(int(start), int(start) + model.window)
                 window = torch.nn.functional.pad(batch["modalities"]["audio"][clip], (0, 20_000))[own]
-                level = 0.1 if name == "ccstereo" else 0.2
-                mono = level * window / window.square().mean().sqrt()
+                mono = 0.2 * window / window.square().mean().sqrt()
                 frame = model.frames(batch)[clip, place]
                 difference = model.hear(mono[None], model.see(frame[None]))[0]
                 ears = torch.stack([mono + difference, mono - difference]) / 2
-                total[:, own] += ears * window.square().mean().sqrt() / level
+                total[:, own] += ears * window.square().mean().sqrt() / 0.2
                 times[own] += 1
             expected = (total / times.clamp_min(1))[:, :20_000]
             torch.testing.assert_close(found[clip], expected, atol=1e-6, rtol=1e-3)
@@ -190,6 +189,19 @@ def test_what_does_not_fit_is_told():
         binaural.ccstereo(chunk_size=0)
 
 
+@pytest.mark.parametrize("name", [*MODELS, "mono_mono"])
+def test_sound_of_another_rate_is_refused(name):
+    model = MonoMono() if name == "mono_mono" else MODELS[name]()
+    clip, segments = binaural.clip_batch(), binaural.training_batch()
+    for batch in (clip, segments):
+        batch["sample_rate"]["audio"] = 44_100
+    with pytest.raises(DataError, match=r"44,100 Hz; 16,000 Hz are needed"):
+        model(clip)
+    if name != "mono_mono":
+        with pytest.raises(DataError, match=r"44,100 Hz; 16,000 Hz are needed"):
+            model.segment(segments)
+
+
 def test_training_segments_are_scaled_by_both_ears():
     stereo, _ = binaural.ccstereo().segment(binaural.training_batch())
     torch.testing.assert_close(stereo.square().mean((1, 2)).sqrt(), torch.full((3,), 0.1))
@@ -204,7 +216,17 @@ def test_sight_learns_at_a_share_of_the_rate(name):
     assert len(visual["params"]) + len(others["params"]) == len(list(model.parameters()))
 
 
-# -- what Mono2Binaural's published script does ----------------------------------------------------------------------
+# -- what published evaluations do -----------------------------------------------------------------------------------
+
+
+def test_published_inference_of_ccstereo_hears_windows_at_half_the_level():
+    batch = binaural.clip_batch(20_000)
+    (mono, _), (published, _) = (
+        binaural.ccstereo(published_inference=switch).windows(batch["modalities"]["audio"], batch)
+        for switch in (False, True)
+    )
+    torch.testing.assert_close(published.square().mean((-2, -1)).sqrt(), torch.full(published.shape[:2], 0.1))
+    torch.testing.assert_close(mono, 2 * published)
 
 
 def test_published_inference_scales_by_both_ears_and_keeps_its_stale_sum():
