@@ -166,7 +166,5 @@ _DEMO = {
         *((3, 32, 3, 2, 1), (32, 64, 3, 2, 1), (64, 96, 3, 2, 1), (96, 96, 3, 1, 2), (96, 96, 3, 1, 1)),
     ),
     # An odd kernel at stride 2 is centred half a pixel before the middle of what a cell stands for.
-    "small_fine": partial(
-        _convolutions, *((3, 32, 4, 2, 1), (32, 64, 4, 2, 1), (64, 96, 3, 1, 1), (96, 96, 3, 1, 1))
-    ),
+    "small_fine": partial(_convolutions, *((3, 32, 4, 2, 1), (32, 64, 4, 2, 1), (64, 96, 3, 1, 1), (96, 96, 3, 1, 1))),
 }
