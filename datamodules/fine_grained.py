@@ -38,7 +38,7 @@ def training_steps(size: int, augmentation: Augmentation) -> tuple[images.Step, 
         warps.RandomPerspective(distortion=0.2, p=0.5),
         images.ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.02),
         images.HorizontalFlip(),
-        warps.RandomAffine(degrees=25, shear=15, translate=0.05),
+        warps.RandomAffine(degrees=25, shear=(15, 0), translate=0.05),
         images.RandomResizedCrop(size, scale=(0.60, 1.0)),
     )
 

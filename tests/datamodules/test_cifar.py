@@ -1,6 +1,5 @@
 import os
 import pickle
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,12 +26,6 @@ def demo(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("demo") / "cifar"
     make_demo(CIFAR, root, 300)
     return root
-
-
-@pytest.fixture
-def copy(demo, tmp_path) -> Path:
-    """A demo to break."""
-    return shutil.copytree(demo, tmp_path / "copy")
 
 
 @pytest.fixture(autouse=True)
