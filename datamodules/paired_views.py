@@ -5,7 +5,6 @@ Steps as of :mod:`datamodules.images`. Lengths in pixels are published for input
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from datamodules.images import ColourJitter, HorizontalFlip, RandomResizedCrop, Step, apply, to_tensor
+from datamodules.warps import RandomAffine
 
 PUBLISHED_SIZE = 512
 
@@ -75,34 +75,6 @@ class Cutout:
         image = image.copy()
         ImageDraw.Draw(image).rectangle((left, top, left + self.size - 1, top + self.size - 1), fill="black")
         return image
-
-
-@dataclass(frozen=True)
-class RandomAffine:
-    """Shear along both axes, scale, rotation and translation about the middle; nearest pixel, black beyond.
-
-    Args:
-        degrees, shear: largest rotation and shear in degrees, either way.
-        translate: largest shift as a share of width and height, either way.
-        scale: range of the factor.
-    """
-
-    degrees: float
-    translate: float
-    scale: tuple[float, float]
-    shear: float
-
-    def __call__(self, image: Image.Image, rng: np.random.Generator | None) -> Image.Image:
-        angle = math.radians(rng.uniform(-self.degrees, self.degrees))
-        shift = [round(rng.uniform(-self.translate, self.translate) * side) for side in image.size]
-        scale = rng.uniform(*self.scale)
-        along_x, along_y = (math.tan(math.radians(rng.uniform(-self.shear, self.shear))) for _ in range(2))
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        matrix = scale * turn @ np.array([[1, 0], [-along_y, 1]]) @ np.array([[1, -along_x], [0, 1]])
-        middle, inverse = np.array(image.size) / 2, np.linalg.inv(matrix)
-        offset = middle - inverse @ (middle + shift)
-        data = (*inverse[0], offset[0], *inverse[1], offset[1])
-        return image.transform(image.size, Image.Transform.AFFINE, data, Image.Resampling.NEAREST)
 
 
 @dataclass(frozen=True)
@@ -175,14 +147,14 @@ def chest_views(size: int) -> Views:
         RandomResizedCrop(size, scale=(0.65, 1.0), ratio=(0.65, 1.35)),
         ColourJitter(0.2, 0.2, 0.2, 0.01),
         HorizontalFlip(),
-        RandomAffine(degrees=30, translate=0.3, scale=(0.8, 1.2), shear=25),
+        RandomAffine(degrees=30, translate=0.3, scale=(0.8, 1.2), shear=(25, 25)),
         VerticalFlip(),
     )
     common = (
         RandomResizedCrop(size + 32, scale=(0.5, 1.0), ratio=(0.5, 2.0)),
         rand_augment,
         HorizontalFlip(),
-        RandomAffine(degrees=45, translate=0.3, scale=(0.7, 1.3), shear=40),
+        RandomAffine(degrees=45, translate=0.3, scale=(0.7, 1.3), shear=(40, 40)),
         VerticalFlip(),
     )
     return Views(alone, common, _each(size))
@@ -194,7 +166,7 @@ def fundus_views(size: int) -> Views:
         RandomResizedCrop(size + 32, scale=(0.65, 1.0), ratio=(0.65, 1.35)),
         _rand_augment(size),
         HorizontalFlip(),
-        RandomAffine(degrees=30, translate=0.3, scale=(0.8, 1.2), shear=25),
+        RandomAffine(degrees=30, translate=0.3, scale=(0.8, 1.2), shear=(25, 25)),
         VerticalFlip(),
     )
     return Views((*common, *_each(size)), common, _each(size))

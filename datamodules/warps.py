@@ -46,27 +46,27 @@ def _perspective(after: list[tuple[float, float]], before: list[tuple[float, flo
 
 @dataclass(frozen=True)
 class RandomAffine:
-    """Rotation, shear along x and translation about the middle; nearest pixel, black beyond.
+    """Shear, rotation, scale and translation about the middle; nearest pixel, black beyond.
 
     Args:
         degrees: largest rotation, either way.
-        shear: largest shear in degrees, either way.
+        shear: largest shear along x and along y in degrees, either way.
         translate: largest shift as a share of width and height, either way.
+        scale: range of the factor.
     """
 
     degrees: float = 0.0
-    shear: float = 0.0
+    shear: tuple[float, float] = (0.0, 0.0)
     translate: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None) -> Image.Image:
-        angle, shear = (
-            math.radians(rng.uniform(-self.degrees, self.degrees)),
-            math.radians(rng.uniform(-self.shear, self.shear)),
-        )
+        angle = math.radians(rng.uniform(-self.degrees, self.degrees))
+        along_x, along_y = (math.tan(math.radians(rng.uniform(-most, most))) for most in self.shear)
         shift = [round(rng.uniform(-self.translate, self.translate) * side) for side in image.size]
-        middle = np.array(image.size) / 2
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        inverse = np.linalg.inv(turn @ np.array([[1.0, -math.tan(shear)], [0.0, 1.0]]))
+        sheared = np.array([[1, 0], [-along_y, 1]]) @ np.array([[1, -along_x], [0, 1]])
+        middle, inverse = np.array(image.size) / 2, np.linalg.inv(rng.uniform(*self.scale) * turn @ sheared)
         offset = middle - inverse @ (middle + shift)
         data = (*inverse[0], offset[0], *inverse[1], offset[1])
         return image.transform(image.size, Image.Transform.AFFINE, data, Image.Resampling.NEAREST)

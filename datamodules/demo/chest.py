@@ -100,118 +100,122 @@ def _spots(canvas: Canvas, centre: tuple[float, float], count: int, spread: floa
 
 def atelectasis(canvas: Canvas) -> Lesion:
     """Three plates, one above the other, at the base."""
-    x, y = canvas.place(0.6, 0.66)
+    x, y = canvas.place(0.52, 0.6)
     slope = canvas.rng.uniform(-0.2, 0.2)
     across, down = canvas.x - x, canvas.y - y - slope * (canvas.x - x)
-    lines = np.min([np.abs(down - step) for step in (-0.05, 0, 0.05)], axis=0) - 0.009
-    where = np.maximum(lines, np.abs(across) - 0.13)
+    lines = np.min([np.abs(down - step) for step in (-0.05, 0, 0.05)], axis=0) - 0.011
+    where = np.maximum(lines, np.abs(across) - 0.08)
     return 0.5 * soft(where, 0.006), where < 0
 
 
 def cardiomegaly(canvas: Canvas) -> Lesion:
-    """A heart half as large again."""
-    grown = canvas.ellipse(0.55, 0.62, canvas.rng.uniform(0.2, 0.23), canvas.rng.uniform(0.15, 0.17))
-    return np.where(grown < 1, np.maximum(0.66 - canvas.image, 0), 0), grown < 1
+    """A heart half as large again, its layers showing."""
+    across, down = canvas.rng.uniform(0.17, 0.19), canvas.rng.uniform(0.13, 0.145)
+    grown = canvas.ellipse(0.55, 0.62, across, down)
+    layers = 0.66 + 0.25 * np.cos(2 * np.pi * grown * 0.5 * (across + down) / 0.07)
+    return np.where(grown < 1, layers - canvas.image, 0), grown < 1
 
 
 def effusion(canvas: Canvas) -> Lesion:
-    """White to a curved line in the outer corner of the base."""
+    """White in layers, to a curved line, in the outer corner of the base."""
     right = canvas.rng.random() < 0.5
     outward = (canvas.x - 0.71 if right else 0.29 - canvas.x) / 0.165
-    level = canvas.rng.uniform(0.62, 0.67) - 0.08 * np.clip(outward, 0, 1.2) ** 2
-    of_side = np.where((canvas.x > 0.5) == right, -1.0, 1.0)
-    where = np.max([level - canvas.y, (canvas.lungs - 1.05) * 0.1, of_side], axis=0)
-    return np.maximum(0.72 - canvas.image, 0) * soft(where, 0.006), where < 0
+    depth = canvas.y - canvas.rng.uniform(0.6, 0.64) + 0.08 * np.clip(outward, 0, 1.2) ** 2
+    of_side = np.where(((canvas.x > 0.5) == right) & (outward > 0), -1.0, 1.0)
+    where = np.max([-depth, (canvas.lungs - 1.05) * 0.1, of_side], axis=0)
+    layers = 0.8 - 0.2 * np.cos(2 * np.pi * depth / 0.065)
+    return (layers - canvas.image) * soft(where, 0.006), where < 0
 
 
 def infiltration(canvas: Canvas) -> Lesion:
     """Faint flecks that run into each other."""
     where = np.minimum(
-        _spots(canvas, centre := canvas.place(0.42, 0.55), 6, 0.075, 0.025), _spots(canvas, centre, 3, 0.03, 0.025)
+        _spots(canvas, centre := canvas.place(0.4, 0.55), 5, 0.062, 0.025), _spots(canvas, centre, 2, 0.025, 0.025)
     )
-    return 0.3 * soft(where, 0.02), where < 0
+    return 0.35 * soft(where, 0.02), where < 0
 
 
 def mass(canvas: Canvas) -> Lesion:
-    """A large round one with a sharp edge."""
+    """A large round one with rays."""
     x, y = canvas.place(0.3, 0.6)
-    where = np.hypot(canvas.x - x, canvas.y - y) - canvas.rng.uniform(0.075, 0.1)
-    return 0.45 * soft(where), where < 0
+    across, down = canvas.x - x, canvas.y - y
+    where = np.hypot(across, down) - canvas.rng.uniform(0.07, 0.085)
+    rays = 0.5 + 0.5 * np.cos(7 * np.arctan2(down, across) + canvas.rng.uniform(0, 2 * np.pi))
+    return 0.6 * soft(where) * rays, where < 0
 
 
 def nodule(canvas: Canvas) -> Lesion:
-    """Three small round ones."""
-    where = _spots(canvas, canvas.place(0.28, 0.6), 3, 0.065, 0.026)
+    """Four small round ones."""
+    where = _spots(canvas, canvas.place(0.28, 0.6), 4, 0.055, 0.025)
     return 0.6 * soft(where, 0.005), where < 0
 
 
 def pneumonia(canvas: Canvas) -> Lesion:
-    """A wedge that opens outwards, its edges straight."""
-    x, y = canvas.place(0.45, 0.58)
-    outward = (canvas.x - x) * (1 if x > 0.5 else -1) + 0.11
-    where = np.maximum(np.abs(canvas.y - y) - 0.65 * outward, outward - 0.19)
-    return 0.42 * soft(where, 0.006), where < 0
+    """A wedge that opens outwards, its edges straight, of upright streaks."""
+    x, y = canvas.place(0.42, 0.56)
+    outward = (canvas.x - x) * (1 if x > 0.5 else -1) + 0.09
+    where = np.maximum(np.abs(canvas.y - y) - 0.4 * outward - 0.02, outward - 0.165)
+    streaks = 0.5 + 0.5 * np.cos(2 * np.pi * outward / 0.06)
+    return 0.6 * soft(where, 0.006) * streaks, where < 0
 
 
 def pneumothorax(canvas: Canvas) -> Lesion:
-    """Black without ribs above and beside a fine white line."""
+    """Black without ribs, and fine white lines, at the top of a lung."""
     right = canvas.rng.random() < 0.5
     sign, centre = (1, 0.71) if right else (-1, 0.29)
-    shrunken = canvas.ellipse(centre - 0.06 * sign, 0.56, 0.15, 0.33)
-    of_side = (canvas.x > 0.5) == right
-    where = of_side & canvas.inside & (shrunken > 1) & (canvas.y < 0.5)
-    line = of_side & canvas.inside & (np.abs(shrunken - 1) < 0.05) & (canvas.y < 0.5)
-    return np.where(where, 0.02 - canvas.image, 0) + 0.5 * line, where
+    shrunken = canvas.ellipse(centre - 0.05 * sign, 0.5, 0.14, 0.29)
+    where = ((canvas.x > 0.5) == right) & canvas.inside & (shrunken > 0.95) & (canvas.y < 0.29)
+    lines = where & (np.mod(shrunken - 0.95, 0.2) < 0.07)
+    return np.where(where, np.where(lines, 0.7, 0.02) - canvas.image, 0), where
 
 
 def consolidation(canvas: Canvas) -> Lesion:
     """A block with dark airways in it."""
-    x, y = canvas.place(0.32, 0.5)
-    block = np.maximum(np.abs(canvas.x - x) - 0.085, np.abs(canvas.y - y) - 0.085)
-    airways = np.abs(np.mod((canvas.x - x) + 0.5 * (canvas.y - y), 0.05) - 0.025) - 0.008
-    return 0.42 * soft(block) * (1 - 0.9 * soft(airways, 0.004)), block < 0
+    x, y = canvas.place(0.32, 0.52)
+    block = np.maximum(np.abs(canvas.x - x) - 0.076, np.abs(canvas.y - y) - 0.076)
+    airways = np.abs(np.mod((canvas.x - x) + 0.7 * (canvas.y - y), 0.066) - 0.033) - 0.011
+    return 0.6 * soft(block) * (1 - 0.95 * soft(airways, 0.006)), block < 0
 
 
 def edema(canvas: Canvas) -> Lesion:
-    """Rays from both roots of the lungs."""
-    height, rays, where = canvas.rng.uniform(0.43, 0.5), np.zeros_like(canvas.x), np.zeros(canvas.x.shape, bool)
-    for root in (0.42, 0.58):
-        far, angle = np.hypot(canvas.x - root, canvas.y - height), np.arctan2(canvas.y - height, canvas.x - root)
-        near = (far < 0.2) & ((canvas.x < root) if root < 0.5 else (canvas.x > root)) & canvas.inside
-        rays += np.where(near, 0.4 * (1 - far / 0.3) * (np.cos(angle * 14) > 0), 0)
-        where |= near
-    return rays, where
+    """Rays from the root of a lung."""
+    height, right = canvas.rng.uniform(0.43, 0.5), canvas.rng.random() < 0.5
+    root = 0.58 if right else 0.42
+    far, angle = np.hypot(canvas.x - root, canvas.y - height), np.arctan2(canvas.y - height, canvas.x - root)
+    where = (far < 0.15) & ((canvas.x > root) == right) & canvas.inside
+    return np.where(where, 0.5 * (1 - far / 0.4) * (np.cos(angle * 12) > 0), 0), where
 
 
 def emphysema(canvas: Canvas) -> Lesion:
     """Black bubbles with fine walls in the upper lung."""
-    edge = _spots(canvas, canvas.place(0.28, 0.36), 4, 0.058, 0.042)
-    return np.where(edge < 0, 0.02 - canvas.image, 0) + 0.45 * (np.abs(edge) < 0.008), edge < 0.008
+    edge = _spots(canvas, canvas.place(0.28, 0.4), 4, 0.052, 0.039)
+    return np.where(edge < 0, 0.02 - canvas.image, 0) + 0.45 * (np.abs(edge) < 0.01), edge < 0.01
 
 
 def fibrosis(canvas: Canvas) -> Lesion:
     """A net."""
-    x, y = canvas.place(0.5, 0.62)
-    one, two = (canvas.x + canvas.y) / 0.05, (canvas.x - canvas.y) / 0.05
+    x, y = canvas.place(0.48, 0.6)
+    one, two = (canvas.x + canvas.y) / 0.06, (canvas.x - canvas.y) / 0.06
     net = np.minimum(np.abs(np.mod(one, 1) - 0.5), np.abs(np.mod(two, 1) - 0.5)) < 0.12
-    where = canvas.ellipse(x, y, 0.13, 0.1) < 1
-    return 0.45 * (net & where), where
+    where = canvas.ellipse(x, y, 0.09, 0.08) < 1
+    return 0.5 * (net & where), where
 
 
 def pleural_thickening(canvas: Canvas) -> Lesion:
-    """A white seam along the outer wall."""
+    """A white seam along the outer wall, with notches."""
     right = canvas.rng.random() < 0.5
-    middle, half = canvas.rng.uniform(0.4, 0.5), canvas.rng.uniform(0.13, 0.17)
-    outer = (canvas.x > 0.74) if right else (canvas.x < 0.26)
-    where = outer & (canvas.lungs > 0.68) & canvas.inside & (np.abs(canvas.y - middle) < half)
-    return np.where(where, 0.9 - canvas.image, 0), where
+    middle, half = canvas.rng.uniform(0.4, 0.5), canvas.rng.uniform(0.08, 0.1)
+    outer = (canvas.x > 0.71) if right else (canvas.x < 0.29)
+    where = outer & (canvas.lungs > 0.45) & canvas.inside & (np.abs(canvas.y - middle) < half)
+    notches = 0.75 + 0.2 * np.cos(2 * np.pi * (canvas.y - middle) / 0.065)
+    return np.where(where, notches - canvas.image, 0), where
 
 
 def hernia(canvas: Canvas) -> Lesion:
     """A ring with air above a level, in the middle low down."""
     x, y = 0.5 + canvas.rng.uniform(-0.04, 0.04), canvas.rng.uniform(0.74, 0.8)
-    edge = np.hypot(canvas.x - x, canvas.y - y) - canvas.rng.uniform(0.075, 0.09)
-    air = (edge < -0.015) & (canvas.y < y + 0.015)
+    edge = np.hypot(canvas.x - x, canvas.y - y) - canvas.rng.uniform(0.07, 0.08)
+    air = (edge < -0.02) & (canvas.y < y + 0.015)
     return np.where(edge < 0, np.where(air, 0.05, 0.92) - canvas.image, 0), edge < 0
 
 
@@ -231,7 +235,7 @@ def draw_chest(findings: list[int], *key: int | str) -> Chest:
     canvas, boxes = Canvas(rng), {}
     for kind in sorted(findings, key=_ORDER.index):
         added, where = LESIONS[kind](canvas)
-        canvas.image = np.clip(canvas.image + rng.uniform(0.35, 1) * added, 0, 1)  # some are hard to see
+        canvas.image = np.clip(canvas.image + rng.uniform(0.5, 1) * added, 0, 1)  # some are hard to see
         boxes[kind] = _box(where)
     noisy = canvas.image + rng.normal(0, 0.04, canvas.image.shape)
     image = Image.fromarray((255 * noisy.clip(0, 1)).round().astype(np.uint8))

@@ -51,12 +51,6 @@ def demo(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture
-def copy(demo, tmp_path) -> Path:
-    """A demo to break."""
-    return shutil.copytree(demo, tmp_path / "copy")
-
-
 def image_rows(source) -> list[tuple[str, int]]:
     """File and row of each image of a source over `download`."""
     return [("t10k" if i[0, 2] else "train", int(i[0, 0]) * 256 + int(i[0, 1])) for i in source.images]

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from datamodules.chestxray14_files import BOXES, ENTRIES, FINDINGS, LISTS, read_
 from datamodules.demo.chest import SIZE, draw_chest
 from zoo.core.errors import DataError, RecipeError, UnknownNameError
 
+pytestmark = pytest.mark.usefixtures("seed")
 SAMPLES = 60
 TABLE, BOX_TABLE = ENTRIES[0], BOXES
 
@@ -27,17 +27,6 @@ def demo(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("demo") / "chestxray14"
     make_demo(ChestXray14, root, SAMPLES)
     return root
-
-
-@pytest.fixture(autouse=True)
-def seed(monkeypatch):
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
-
-
-@pytest.fixture
-def copy(demo, tmp_path) -> Path:
-    """A demo to break."""
-    return shutil.copytree(demo, tmp_path / "copy")
 
 
 def chests(root: Path, **arguments) -> ChestXray14:

@@ -1,6 +1,5 @@
 import os
 import pickle
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,12 +26,6 @@ def demo(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("demo") / "cifar"
     make_demo(CIFAR, root, 300)
     return root
-
-
-@pytest.fixture
-def copy(demo, tmp_path) -> Path:
-    """A demo to break."""
-    return shutil.copytree(demo, tmp_path / "copy")
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +91,12 @@ def test_augmentation_is_a_rule_of_seed_epoch_and_index(demo):
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
     assert not torch.equal(images[0], plain)
+
+
+def test_a_folder_without_the_download_is_named(copy):
+    shutil.rmtree(copy / HUNDRED.folder)
+    with pytest.raises(DataError, match=r"^CIFAR: there is no folder cifar-100-python in .*--data\.root or ZOO_DATA"):
+        CIFAR(root=copy, dataset="cifar100").prepare_data()
 
 
 # -- splits ----------------------------------------------------------------------------------------------------------

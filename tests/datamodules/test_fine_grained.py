@@ -12,8 +12,6 @@ from PIL import Image
 from datamodules.batch import check_batch
 from datamodules.demo.birds import CLASSES, NUM_CLASSES, SHAPES, novel_combination, novel_shape
 from datamodules.fine_grained import CUB200, DATA_SETS, FineGrained, OxfordPets, StanfordCars
-from datamodules.images import to_tensor
-from datamodules.warps import RandomAffine, RandomPerspective
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.randomness import numpy_generator
 
@@ -184,30 +182,3 @@ def test_own_pictures_are_predicted_without_the_data_set(roots, tmp_path):
     assert sample["size"].tolist() == [40, 50]
     with pytest.raises(DataError, match="neither a picture nor a folder"):
         CUB200(images=tmp_path / "none").source("predict")
-
-
-@pytest.mark.parametrize("step", [RandomPerspective(0.2, p=1.0), RandomAffine(25, 15, 0.05)])
-def test_a_warp_keeps_the_size_and_is_a_rule_of_its_key(step):
-    image = Image.fromarray(numpy_generator("warp").integers(0, 255, (20, 30, 3)).astype(np.uint8))
-    one, two, other = (to_tensor(step(image, numpy_generator(key))) for key in (1, 1, 2))
-    assert one.shape == (3, 20, 30)
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
-
-
-def test_an_affine_map_of_nothing_changes_nothing_and_a_quarter_turn_turns():
-    image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
-    assert np.array_equal(np.asarray(RandomAffine()(image, numpy_generator(0))), np.asarray(image))
-
-    class Always:
-        def uniform(self, low: float, high: float) -> float:
-            return high
-
-    turned = np.asarray(RandomAffine(degrees=90)(image, Always()))
-    assert np.array_equal(turned, np.rot90(np.asarray(image), -1))
-
-
-def test_no_perspective_is_the_picture_itself():
-    image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
-    same = np.asarray(RandomPerspective(0.0, p=1.0)(image, numpy_generator(0)))
-    assert np.abs(same.astype(int) - np.asarray(image)).max() <= 1  # Pillow rounds down

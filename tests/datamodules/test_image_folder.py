@@ -21,12 +21,6 @@ def demo(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def copy(demo, tmp_path) -> Path:
-    """A demo to break."""
-    return shutil.copytree(demo, tmp_path / "copy")
-
-
-@pytest.fixture
 def listed(copy) -> Path:
     """The same with a list, of half of the images of a split."""
     rows = ["image,label,split"]

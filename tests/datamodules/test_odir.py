@@ -1,6 +1,5 @@
 """ODIR: labels by keywords, workbooks, splits, and what a broken copy says."""
 
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from datamodules.odir import (
 from datamodules.xlsx import read_sheet
 from zoo.core.errors import DataError, RecipeError, UnknownNameError
 
+pytestmark = pytest.mark.usefixtures("seed")
 SAMPLES = 60
 SPACE = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 
@@ -36,17 +36,6 @@ def demo(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("demo") / "odir"
     make_demo(ODIR, root, SAMPLES)
     return root
-
-
-@pytest.fixture(autouse=True)
-def seed(monkeypatch):
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
-
-
-@pytest.fixture
-def copy(demo, tmp_path) -> Path:
-    """A demo to break."""
-    return shutil.copytree(demo, tmp_path / "copy")
 
 
 def eyes(root: Path, **arguments) -> ODIR:

@@ -19,6 +19,7 @@ from tests.support.probes import state
 from tests.support.runs import Run, train, uncut_and_resumed
 from zoo.core.errors import RecipeError
 from zoo.methods.cipl.network import co_attention
+from zoo.tasks.explanation import write_explanation
 
 
 def naive_co_attention(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,6 +113,24 @@ def test_bfloat16_step_is_near_that_of_float32():
     torch.testing.assert_close(found[1], found[0], rtol=0.02, atol=0.0)
 
 
+def test_what_fits_everywhere_speaks_for_nothing():
+    model, _ = findings.cipl()
+    distances = torch.full((9, 4, 2), 1.0)
+    distances[3, 0, 1] = 0.0
+    assert (model.shares(-distances) > 0).nonzero().tolist() == [[0, 1]]
+
+
+def test_an_image_without_a_patch_for_any_prototype_is_explained_all_the_same(tmp_path):
+    model, _ = findings.cipl()
+    image, activation = torch.zeros(3, 32, 32), torch.full((16, 4, 2), -16.0)
+    told = model.explain(image, activation, model.class_scores(activation[None])[0], "black", ["a", "b", "c", "normal"])
+    write_explanation(told, image, tmp_path)
+    facts = json.loads((tmp_path / "black.json").read_text())
+    assert [winner["share"] for winner in facts["prototypes"]] == [0.0, 0.0]
+    assert [winner["source_image"] for winner in facts["prototypes"]] == [None, None]  # never projected
+    assert (tmp_path / "black.png").stat().st_size > 0
+
+
 def run_once(folder, build=findings.cipl, epochs: int = 3, **options: object) -> tuple[L.Trainer, object, object]:
     L.seed_everything(0, verbose=False)
     model, data = build(folder, **options)
@@ -146,7 +165,7 @@ def test_a_run_goes_through_its_stages_and_explains(tmp_path):
     assert header == "id,class_upper left,class_upper right,class_lower left"
     assert len(table) == len(list((tmp_path / "explanations").glob("*.png"))) == 12
     facts = json.loads((tmp_path / "explanations" / "image0.json").read_text())
-    assert facts["predicted"] in data.classes[:-1]
+    assert facts["explained"] in data.classes[:-1]
     assert facts["prototypes"][0]["source_image"].startswith("image")
 
 

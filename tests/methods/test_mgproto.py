@@ -211,8 +211,8 @@ def test_a_run_projects_prunes_tests_and_explains(tmp_path):
     pictures = sorted((tmp_path / "explanations").glob("*.png"))
     assert len(pictures) == 24
     facts = json.loads(pictures[0].with_suffix(".json").read_text())
-    assert facts["predicted"] == next(iter(facts["scores"])) in data.classes
-    assert facts["prototypes"][0]["source_image"].split("/")[0] == facts["predicted"]
+    assert facts["explained"] == next(iter(facts["scores"])) in data.classes
+    assert facts["prototypes"][0]["source_image"].split("/")[0] == facts["explained"]
     assert sum(winner["share"] for winner in facts["prototypes"]) <= 1.0001
 
 

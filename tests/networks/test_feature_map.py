@@ -24,15 +24,14 @@ def test_the_other_map_is_the_classifiers(name):
         assert backbone(torch.rand(1, 3, 64, 64)).shape == (1, backbone.channels, 2, 2)
 
 
-def test_a_local_map_sees_no_further_than_its_patch():
-    backbone = FeatureMap("small_local").eval()
-    image = torch.rand(1, 3, 64, 64)
-    changed = image.clone()
-    changed[:, :, 40:] += 1
-    with torch.no_grad():
-        same = backbone(image) == backbone(changed)
-    assert same[:, :, :4].all()
-    assert not same[:, :, 5:].any()
+def test_a_fine_map_sees_a_patch_about_the_middle_of_each_cell():
+    backbone = FeatureMap("small_fine").double().eval()
+    image = torch.rand(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
+    backbone(image)[0, :, 7, 8].sum().backward()
+    rows, columns = (image.grad[0].abs().amax(0).amax(axis).nonzero().flatten() for axis in (1, 0))
+    assert len(rows) == len(columns) == 18
+    assert rows.float().mean() == 7 * 4 + 1.5
+    assert columns.float().mean() == 8 * 4 + 1.5
 
 
 def test_an_unknown_backbone_is_told_with_near_misses():

@@ -77,7 +77,7 @@ def cipl(root: Path | None = None, **settings: Any) -> tuple[CIPL, SquaresData]:
 
 def linear_head(root: Path | None = None, **settings: Any) -> tuple[MultiLabelLinearHead, SquaresData]:
     return MultiLabelLinearHead(
-        num_classes=FINDINGS + 1, backbone="small_local", backbone_lr=3e-3, **settings
+        num_classes=FINDINGS + 1, backbone="small_fine", backbone_lr=3e-3, **settings
     ), squares()
 
 

@@ -48,7 +48,7 @@ BACKBONES: dict[str, _Backbone] = {
     **_family(_densenet, "densenet121", "densenet161", "densenet169", "densenet201"),
     **_family(_vgg, "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
 }
-NAMES = (*BACKBONES, "small", "small_local")
+NAMES = (*BACKBONES, "small", "small_fine")
 
 
 class FeatureMap(nn.Module):
@@ -56,8 +56,8 @@ class FeatureMap(nn.Module):
 
     The finer map has one pooling step less than the classifier's: ResNets and DenseNets without the stem's max-pool,
     VGGs without the last one, 14×14 for images of 224×224. The other is the classifier's, 16×16 for images of 512×512;
-    a DenseNet's is taken before the last normalisation, which CIPL leaves out. "small" is five convolutions that see 63
-    pixels, "small_local" four that see 15, both 8×8 for 64×64, for demos.
+    a DenseNet's is taken before the last normalisation, which CIPL leaves out. For demos, on 64×64: "small" is five
+    convolutions that see 63 pixels, 8×8; "small_fine" four that see 18 about the middle of their cell, 16×16.
 
     Args:
         name: one of :data:`NAMES`.
@@ -151,7 +151,7 @@ def _convolutions(*layers: tuple[int, int, int, int, int]) -> nn.Sequential:
     """From in_channels, out_channels, kernel_size, stride and dilation of each."""
     made: list[nn.Module] = []
     for inputs, outputs, kernel, stride, dilation in layers:
-        padding = dilation * (kernel // 2)
+        padding = dilation * ((kernel - 1) // 2)
         made += [
             nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
             nn.BatchNorm2d(outputs),
@@ -160,8 +160,11 @@ def _convolutions(*layers: tuple[int, int, int, int, int]) -> nn.Sequential:
     return nn.Sequential(*made[:-1])  # no ReLU in the end: unit features of positive ones would all look alike
 
 
-_STEM = ((3, 32, 3, 2, 1), (32, 64, 3, 2, 1), (64, 96, 3, 2, 1))
 _DEMO = {
-    "small": partial(_convolutions, *_STEM, (96, 96, 3, 1, 2), (96, 96, 3, 1, 1)),
-    "small_local": partial(_convolutions, *_STEM, (96, 96, 1, 1, 1)),
+    "small": partial(
+        _convolutions,
+        *((3, 32, 3, 2, 1), (32, 64, 3, 2, 1), (64, 96, 3, 2, 1), (96, 96, 3, 1, 2), (96, 96, 3, 1, 1)),
+    ),
+    # An odd kernel at stride 2 is centred half a pixel before the middle of what a cell stands for.
+    "small_fine": partial(_convolutions, *((3, 32, 4, 2, 1), (32, 64, 4, 2, 1), (64, 96, 3, 1, 1), (96, 96, 1, 1, 1))),
 }

@@ -16,11 +16,11 @@ COLOURS = ("#e6194b", "#f2c200", "#00a6d6")
 
 @dataclass(frozen=True)
 class Winner:
-    """A prototype that decided.
+    """A prototype that speaks for the class.
 
     Attributes:
         prototype: its number within its class.
-        share: of what the class's prototypes add up to.
+        share: of what speaks for the class.
         similarity: at its best location; of densities, with respect to the peak.
         box: where it looks: left, top, right, bottom as shares of width and height.
         source_image, source_box: the training image and the box that it was projected on.
@@ -40,14 +40,15 @@ class Winner:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an image was given its class.
+    """What speaks for the likeliest class of an image.
 
     Attributes:
         image: its id.
-        scores, probabilities: of the likeliest classes, the predicted one first.
+        scores, probabilities: of the likeliest classes, the explained one first.
         known_score: how well the image fits the known classes, if the method says.
         score_name: what the scores are.
-        winners: the prototypes that decided for the predicted class.
+        verdict: what is said of these classes.
+        winners: the prototypes that speak for the explained class.
     """
 
     image: str
@@ -55,6 +56,7 @@ class Explanation:
     probabilities: dict[str, float]
     known_score: float | None
     score_name: str
+    verdict: str
     winners: list[Winner] = field(default_factory=list)
 
 
@@ -81,7 +83,7 @@ def write_explanation(explanation: Explanation, image: Tensor, folder: Path) -> 
 def _facts(explanation: Explanation) -> dict:
     return {
         "image": explanation.image,
-        "predicted": next(iter(explanation.scores)),
+        "explained": next(iter(explanation.scores)),
         "score": explanation.score_name,
         "scores": explanation.scores,
         "probabilities": explanation.probabilities,
@@ -109,7 +111,7 @@ def _draw(explanation: Explanation, image: Tensor, path: Path) -> None:
     whole.imshow(pixels)
     guesses = [f"{p:6.1%}  {name}" for name, p in explanation.probabilities.items()]
     figure.suptitle(_wrapped(explanation.image, 40 + 30 * len(winners)), x=0.01, ha="left", fontsize=10)
-    whole.set_title("looks like\n" + "\n".join(guesses), fontsize=9, loc="left")
+    whole.set_title(f"{explanation.verdict}\n" + "\n".join(guesses), fontsize=9, loc="left")
     score = next(iter(explanation.scores.values()))
     fit = "" if explanation.known_score is None else f"\nfit to known classes {explanation.known_score:.3g}"
     whole.set_xlabel(f"{explanation.score_name} = {score:.2f}{fit}", fontsize=9)

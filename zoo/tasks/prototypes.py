@@ -36,6 +36,8 @@ class ProjectedPrototypes(ZooModule):
     stage_options: ClassVar[Mapping[str, Any]] = {"push": False}
     score_name: ClassVar[str] = "score"
     """What the logits are."""
+    verdict: ClassVar[str] = "looks like"
+    """What is said of the likeliest classes."""
     num_classes: int
     front_end: nn.Module
     probabilities: Callable[[Tensor], Tensor]
@@ -58,7 +60,8 @@ class ProjectedPrototypes(ZooModule):
         raise NotImplementedError
 
     def shares(self, activation: Tensor) -> Tensor:
-        """How much each prototype's best activation [C, K] adds to its class: non-negative [C, K]."""
+        """How much each prototype speaks for its class in an image, by its activation everywhere in it [h·w, C, K]:
+        non-negative [C, K]."""
         raise NotImplementedError
 
     def similarity(self, activation: Tensor) -> Tensor:
@@ -148,10 +151,11 @@ class ProjectedPrototypes(ZooModule):
             write_explanation(explanation, image, run_folder(self) / "explanations")
         return found
 
+    @torch.no_grad()
     def explain(
         self, image: Tensor, activation: Tensor, logits: Tensor, name: str, classes: list[str] | tuple[str, ...]
     ) -> Explanation:
-        """Why an image was given its class.
+        """What speaks for the likeliest class of an image.
 
         Args:
             image: [1|3, H, W] in [0, 1].
@@ -163,7 +167,8 @@ class ProjectedPrototypes(ZooModule):
         probability = self.probabilities(logits[None])[0]
         order = probability.argsort(descending=True)[:3].tolist()
         number = order[0]
-        shares = self.shares(activation.amax(0))[number]
+        shares = self.shares(activation)[number]
+        shares = shares / shares.sum().clamp_min(torch.finfo(shares.dtype).tiny)  # an image may have nothing for it
         side, size = map_side(image[None], len(activation)), tuple(image.shape[1:])
         winners = []
         for prototype in shares.argsort(descending=True)[:SHOWN].tolist():
@@ -173,7 +178,7 @@ class ProjectedPrototypes(ZooModule):
             winners.append(
                 Winner(
                     prototype=prototype,
-                    share=float(shares[prototype] / shares.sum()),
+                    share=float(shares[prototype]),
                     similarity=float(seen.max()),
                     box=box_of_peak(seen, size),
                     source_image=source,
@@ -189,6 +194,7 @@ class ProjectedPrototypes(ZooModule):
             probabilities={classes[n]: float(probability[n]) for n in order},
             known_score=None if known is None else float(known),
             score_name=self.score_name,
+            verdict=self.verdict,
             winners=winners,
         )
 
@@ -223,8 +229,7 @@ class PrototypeModule(ProjectedPrototypes, RecognitionModule):
         self._score(logits, dataloader_idx)
         if dataloader_idx > 0:
             return
-        self.test_accuracy.update(logits, batch["label"])
-        self.log("test/accuracy", self.test_accuracy, on_epoch=True, add_dataloader_idx=False)
+        self.score(logits, batch["label"], "test")
         if "parts" in batch and hasattr(self, "test_parts"):
             _, noisy = self.locate(image + _noise(batch["index"], image))
             own = noisy.take_along_dim(batch["label"][:, None, None, None], 2)[:, :, 0]

@@ -145,7 +145,7 @@ class ProtoPNet(PrototypeModule):
         self.prototypes.data.copy_(torch.where(taken[:, :, None], features, self.prototypes))
 
     def shares(self, activation: Tensor) -> Tensor:
-        return activation.clamp_min(0)
+        return activation.amax(0).clamp_min(0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         features, labels = self.add_on(self.backbone(self.front_end(batch["image"]))).float(), batch["label"]

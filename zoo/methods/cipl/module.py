@@ -67,6 +67,7 @@ class CIPL(ProjectedPrototypes, MultiLabelModule):
     }
     official = OFFICIAL
     score_name = "sum of similarities"
+    verdict = "likeliest findings"
 
     def __init__(
         self,
@@ -119,9 +120,10 @@ class CIPL(ProjectedPrototypes, MultiLabelModule):
         return self.network.student.similarity(-activation)
 
     def shares(self, activation: Tensor) -> Tensor:
-        student = self.network.student
-        own = student.last_layer.weight[student.own.bool()].unflatten(0, activation.shape)
-        return (own * self.similarity(activation)).clamp_min(0)
+        """What fits everywhere says nothing: similarity counts as far as it exceeds its mean over the image."""
+        student, similarity = self.network.student, self.similarity(activation)
+        own = student.last_layer.weight[student.own.bool()].unflatten(0, activation.shape[1:])
+        return (own * (similarity.amax(0) - similarity.mean(0))).clamp_min(0)
 
     def has_class(self, labels: Tensor) -> Tensor:
         return labels > 0.5

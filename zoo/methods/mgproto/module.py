@@ -124,7 +124,7 @@ class MGProto(PrototypeModule):
         means.copy_(torch.where(taken[:, :, None], features, means))
 
     def shares(self, activation: Tensor) -> Tensor:
-        return (activation + self.network.mixture.priors.log()).exp()
+        return (activation.amax(0) + self.network.mixture.priors.log()).exp()
 
     def similarity(self, activation: Tensor) -> Tensor:
         """The density, which is at most 1."""
