@@ -143,6 +143,11 @@ class CIFAR(ZooDataModule):
 
     def prepare_data(self) -> None:
         super().prepare_data()
+        if not (self.root / self.family.folder).is_dir():
+            raise DataError(
+                f"CIFAR: there is no folder {self.family.folder} in {self.root}. Name the folder that holds it with "
+                "--data.root or ZOO_DATA, or try generated data with --data.demo=200."
+            )
         evaluates = self.trainer is not None and (self.trainer.testing or self.trainer.predicting)
         if self.noise in GENERATED and not evaluates:
             _ = self._given  # drawn and written by one process, before the others read them

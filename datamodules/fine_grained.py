@@ -15,6 +15,7 @@ from datamodules import images, warps
 from datamodules.base import Split, ZooDataModule
 from datamodules.demo.birds import NUM_CLASSES as DEMO_CLASSES
 from datamodules.fine_grained_lists import Picture, read_cars, read_cub, read_dogs, read_part_names, read_pets
+from datamodules.held_out import Validation, refuse_validation
 from datamodules.image_list import SUFFIXES
 from datamodules.loading import Loader, Sample
 from zoo.core.errors import DataError, RecipeError
@@ -136,7 +137,7 @@ class FineGrained(ZooDataModule):
         crop_to_box: bool = False,
         fitting: Fitting = "crop",
         augmentation: Augmentation = "strong",
-        validation: float | Literal["test"] = "test",
+        validation: Validation = "test",
         ood: dict[str, str | None] | None = None,
         images: str | Path | None = None,
         **base: Any,
@@ -146,8 +147,7 @@ class FineGrained(ZooDataModule):
             raise unknown("value of data.fitting", fitting, get_args(Fitting))
         if augmentation not in get_args(Augmentation):
             raise unknown("value of data.augmentation", augmentation, get_args(Augmentation))
-        if validation != "test" and not (isinstance(validation, float | int) and 0 <= validation < 1):
-            raise RecipeError(f"data.validation is {validation}; it is a share below 1, or test.")
+        refuse_validation(validation)
         if image_size < 8:
             raise RecipeError(f"data.image_size is {image_size}; it must be at least 8.")
         self.image_size, self.crop_to_box, self.fitting, self.validation = image_size, crop_to_box, fitting, validation

@@ -37,6 +37,8 @@ def read_image(path: Path) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as opened:
                 return ImageOps.exif_transpose(opened)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"{path} is no PNG or JPEG image.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

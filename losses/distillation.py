@@ -24,7 +24,8 @@ def pairwise_l1(features: Tensor, weight: Tensor) -> Tensor:
     """
     modalities, batch = features.shape[:2]
     student = features.flatten(2).expand(modalities, -1, -1, -1)
-    teacher = features.detach().flatten(2)[:, None].expand_as(student)
+    # The last teacher first: students sum their gradients in the published order, to the last bit.
+    teacher = features.detach().flatten(2)[:, None].expand_as(student).flip(0)
     distance = F.l1_loss(student, teacher, reduction="none").mean(-1)  # [M, M, B]; float32 also under autocast
-    weight = weight.detach().to(distance.dtype)
+    weight = weight.detach().to(distance.dtype).flip(0)
     return (distance * (weight if weight.dim() == 3 else weight[..., None])).sum() / batch

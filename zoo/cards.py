@@ -21,6 +21,7 @@ Importing and reading this imports no torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,7 @@ class _Reader:
         return value
 
     def _record(self, cls: type, data: Mapping[str, Any], path: str) -> Any:
-        hints, found = get_type_hints(cls), {}
+        hints, found = _hints(cls), {}
         fields = {"class" if field.name == "class_" else field.name: field for field in dataclasses.fields(cls)}
         for key in data:
             if key not in fields:
@@ -165,6 +166,9 @@ class _Reader:
             elif field.default is field.default_factory is dataclasses.MISSING:
                 self.problems.append(f"{_join(path, key)} is missing.")
         return None if self.problems else cls(**found)
+
+
+_hints = functools.cache(get_type_hints)  # slow, and a card may hold hundreds of results
 
 
 def _plain(hint: Any) -> Any:

@@ -18,6 +18,7 @@ def binaural_clip(small: bool) -> Pair:
     starts = torch.arange(0, frames * 1600, 1008)
     batch = {
         "modalities": {"audio": 0.1 * torch.randn(1, frames * 1600 + 9072), "video": torch.rand(1, frames, 3, *size)},
+        "sample_rate": {"audio": 16_000},
         "present": {"audio": torch.ones(1, dtype=torch.bool), "video": torch.ones(1, dtype=torch.bool)},
         "window_start": starts[None],
         "window_frame": (starts // 1600)[None],
@@ -30,7 +31,7 @@ def binaural_clip(small: bool) -> Pair:
             window = torch.zeros(model.window)
             part = audio[start : start + model.window]
             window[: len(part)] = part
-            normalizer = window.square().mean().sqrt().clamp_min(1e-4) / 0.1
+            normalizer = (window / 2).square().mean().sqrt().clamp_min(1e-4) / 0.1
             mono = window / normalizer
             difference = model.hear(mono[None], model.see(pictures[place][None]))[0]
             total[:, start : start + model.window] += (

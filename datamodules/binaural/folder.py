@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +11,8 @@ from datamodules.binaural.frames import Frames, StillPicture, VideoFrames
 from datamodules.binaural.module import BinauralData
 from datamodules.binaural.prediction import SOUND_SUFFIXES, Recording
 from datamodules.binaural.source import Clip
-from datamodules.binaural.text_list import read_text
-from datamodules.sample_list import inside
+from datamodules.sample_list import inside, read_table
 from zoo.core.errors import DataError, RecipeError
-from zoo.core.names import did_you_mean
 
 LIST = "clips.csv"
 COLUMNS = ("audio", "video", "id")
@@ -116,36 +112,19 @@ def _recording(name: str, audio: Path | None, video: Path) -> Recording:
 
 
 def _of_csv(path: Path, root: Path) -> Iterator[Recording]:
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     ids: set[str] = set()
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-        if "video" not in header:
-            raise DataError(f"{path} has no column video; its first line names audio, video and perhaps id.")
-        if wrong := [name for name in header if name not in COLUMNS]:
-            raise DataError(f"{path} has a column {wrong[0]!r} that is not known. {did_you_mean(wrong[0], COLUMNS)}")
-        for cells in reader:
-            place = f"{path}, line {reader.line_num}"
-            if not any(map(str.strip, cells)):
-                continue
-            if len(cells) != len(header):
-                raise DataError(f"{place} has {len(cells)} cells, the header has {len(header)}.")
-            row = dict(zip(header, map(str.strip, cells), strict=True))
-            if not row["video"]:
-                raise DataError(f"{place} names no video or picture.")
-            name = row.get("id") or Path(row.get("audio") or row["video"]).stem
-            if name in ids:
-                raise DataError(f"{place}: the id {name!r} occurs twice. Give each clip its own by a column id.")
-            ids.add(name)
-            try:
-                audio, video = (inside(root, row[key]) if row.get(key) else None for key in ("audio", "video"))
-                yield _recording(name, audio, video)
-            except DataError as error:
-                raise DataError(f"{place}: {error}") from None
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
-    if not ids:
-        raise DataError(f"{path} lists no clips.")
+    for place, row in read_table(path, ("video",), COLUMNS):
+        if not row["video"]:
+            raise DataError(f"{place} names no video or picture.")
+        name = row.get("id") or Path(row.get("audio") or row["video"]).stem
+        if name in ids:
+            raise DataError(f"{place}: the id {name!r} occurs twice. Give each clip its own by a column id.")
+        ids.add(name)
+        try:
+            audio, video = (inside(root, row[key]) if row.get(key) else None for key in ("audio", "video"))
+            yield _recording(name, audio, video)
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from None
 
 
 def _of_folder(root: Path) -> Iterator[Recording]:

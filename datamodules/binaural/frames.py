@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from datamodules.binaural.windows import FRAME_RATE
+from datamodules.images import read_rgb, to_tensor
 from datamodules.video import read_frames
 from zoo.core.errors import DataError
 
@@ -38,27 +35,6 @@ class Frames(Protocol):
         ...
 
 
-def read_picture(path: Path) -> Image.Image:
-    """A PNG or JPEG as RGB, turned as its EXIF entry says.
-
-    Raises:
-        DataError: naming the file, if it is missing, cut, absurdly large, or of another kind.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as opened:
-                return ImageOps.exif_transpose(opened).convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.") from None
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{path} is no PNG or JPEG image.") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:  # Pillow's, for what is cut or garbled
-        raise DataError(f"{path} cannot be read: {error}") from error
-
-
 @dataclass(frozen=True)
 class FrameFolder:
     """Frames extracted to files, `%06d` and a suffix."""
@@ -68,7 +44,7 @@ class FrameFolder:
     first: int = 0  # number of the clip's frame 0, where several clips are cut from one video
 
     def read(self, numbers: Sequence[int]) -> list[Image.Image]:
-        return [read_picture(self._file(number)) for number in numbers]
+        return [read_rgb(self._file(number)) for number in numbers]
 
     def problems(self, numbers: Sequence[int]) -> Iterator[str]:
         if not self.path.is_dir():
@@ -76,7 +52,7 @@ class FrameFolder:
             return
         for number in numbers:
             try:
-                read_picture(self._file(number))
+                read_rgb(self._file(number))
             except DataError as error:
                 yield str(error)
 
@@ -117,11 +93,11 @@ class StillPicture:
     path: Path
 
     def read(self, numbers: Sequence[int]) -> list[Image.Image]:
-        return [read_picture(self.path)] * len(numbers)
+        return [read_rgb(self.path)] * len(numbers)
 
     def problems(self, numbers: Sequence[int]) -> Iterator[str]:
         try:
-            read_picture(self.path)
+            read_rgb(self.path)
         except DataError as error:
             yield str(error)
 
@@ -189,13 +165,9 @@ def crop(picture: Image.Image, look: Look, size: Size) -> Tensor:
         picture = ImageEnhance.Brightness(picture).enhance(look.brightness)
     if look.saturation != 1:
         picture = ImageEnhance.Color(picture).enhance(look.saturation)
-    return _as_tensor(picture)
+    return to_tensor(picture)
 
 
 def squeeze(picture: Image.Image, size: Size) -> Tensor:
     """The whole picture at `size` (bilinear, antialiased), as Mono2Binaural evaluates. float32 [3, H, W], in [0, 1]."""
-    return _as_tensor(picture.resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def _as_tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 255
+    return to_tensor(picture.resize(size[::-1], Image.Resampling.BILINEAR))

@@ -93,6 +93,12 @@ def test_augmentation_is_a_rule_of_seed_epoch_and_index(demo):
     assert not torch.equal(images[0], plain)
 
 
+def test_a_folder_without_the_download_is_named(copy):
+    shutil.rmtree(copy / HUNDRED.folder)
+    with pytest.raises(DataError, match=r"^CIFAR: there is no folder cifar-100-python in .*--data\.root or ZOO_DATA"):
+        CIFAR(root=copy, dataset="cifar100").prepare_data()
+
+
 # -- splits ----------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from tests.support.probes import state
 from tests.support.runs import Run, train, uncut_and_resumed
 from zoo.cli import main
 from zoo.core.errors import DataError, RecipeError
-from zoo.methods.baselines.binaural import MonoMono
+from zoo.methods.baselines.binaural import Mono2Binaural, MonoMono
 from zoo.methods.ccstereo.module import CCStereo
 from zoo.methods.ccstereo.network import AVAD, Fusion
 from zoo.metrics.binaural import STFTDistance
@@ -102,12 +102,11 @@ def test_windows_together_are_windows_one_by_one(name, chunk_size):
             for start, place in zip(batch["window_start"][clip], batch["window_frame"][clip], strict=True):
                 own = slice(int(start), int(start) + model.window)
                 window = torch.nn.functional.pad(batch["modalities"]["audio"][clip], (0, 20_000))[own]
-                level = 0.1 if name == "ccstereo" else 0.2
-                mono = level * window / window.square().mean().sqrt()
+                mono = 0.2 * window / window.square().mean().sqrt()
                 frame = model.frames(batch)[clip, place]
                 difference = model.hear(mono[None], model.see(frame[None]))[0]
                 ears = torch.stack([mono + difference, mono - difference]) / 2
-                total[:, own] += ears * window.square().mean().sqrt() / level
+                total[:, own] += ears * window.square().mean().sqrt() / 0.2
                 times[own] += 1
             expected = (total / times.clamp_min(1))[:, :20_000]
             torch.testing.assert_close(found[clip], expected, atol=1e-6, rtol=1e-3)
@@ -190,6 +189,19 @@ def test_what_does_not_fit_is_told():
         binaural.ccstereo(chunk_size=0)
 
 
+@pytest.mark.parametrize("name", [*MODELS, "mono_mono"])
+def test_sound_of_another_rate_is_refused(name):
+    model = MonoMono() if name == "mono_mono" else MODELS[name]()
+    clip, segments = binaural.clip_batch(), binaural.training_batch()
+    for batch in (clip, segments):
+        batch["sample_rate"]["audio"] = 44_100
+    with pytest.raises(DataError, match=r"44,100 Hz; 16,000 Hz are needed"):
+        model(clip)
+    if name != "mono_mono":
+        with pytest.raises(DataError, match=r"44,100 Hz; 16,000 Hz are needed"):
+            model.segment(segments)
+
+
 def test_training_segments_are_scaled_by_both_ears():
     stereo, _ = binaural.ccstereo().segment(binaural.training_batch())
     torch.testing.assert_close(stereo.square().mean((1, 2)).sqrt(), torch.full((3,), 0.1))
@@ -204,7 +216,17 @@ def test_sight_learns_at_a_share_of_the_rate(name):
     assert len(visual["params"]) + len(others["params"]) == len(list(model.parameters()))
 
 
-# -- what Mono2Binaural's published script does ----------------------------------------------------------------------
+# -- what published evaluations do -----------------------------------------------------------------------------------
+
+
+def test_published_inference_of_ccstereo_hears_windows_at_half_the_level():
+    batch = binaural.clip_batch(20_000)
+    (mono, _), (published, _) = (
+        binaural.ccstereo(published_inference=switch).windows(batch["modalities"]["audio"], batch)
+        for switch in (False, True)
+    )
+    torch.testing.assert_close(published.square().mean((-2, -1)).sqrt(), torch.full(published.shape[:2], 0.1))
+    torch.testing.assert_close(mono, 2 * published)
 
 
 def test_published_inference_scales_by_both_ears_and_keeps_its_stale_sum():
@@ -253,26 +275,31 @@ def test_two_ranks_equal_one(run):
 # -- the demo --------------------------------------------------------------------------------------------------------
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+HOP = 0.315  # seconds: fewer windows than the recipes evaluate
 
 
 def fitted(name: str, cls: type[BinauralAudioModule]) -> BinauralAudioModule:
-    """The best model of a recipe that is trained in the current folder."""
-    main(["fit", "-c", str(RECIPES / f"{name}.yaml")])
-    return cls.load_from_checkpoint(Path("runs", name, "version_0", "checkpoints", "best.ckpt"), weights_only=True)
+    """What a recipe trains in the current folder."""
+    main(["fit", "-c", str(RECIPES / f"{name}.yaml"), f"--data.hop={HOP}", "--trainer.check_val_every_n_epoch=12"])
+    path = Path("runs", name, "version_0", "checkpoints", "last.ckpt")
+    return cls.load_from_checkpoint(path, weights_only=True).eval()
 
 
 @pytest.mark.slow
 def test_ccstereo_learns_its_demo_by_looking(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    models = {"ccstereo": fitted("ccstereo/demo", CCStereo), "mono_mono": MonoMono()}
-    data = FAIRPlay(demo=340, frame_size=(64, 128))
-    batches = list(data.test_dataloader())
+    models = {
+        "ccstereo": fitted("ccstereo/demo", CCStereo),
+        "mono2binaural": fitted("baselines/binaural_demo", Mono2Binaural),
+        "mono_mono": MonoMono(),
+    }
+    batches = list(FAIRPlay(demo=340, frame_size=(64, 128), hop=HOP).test_dataloader())
     others = [batch["modalities"]["video"] for batch in (batches[-1], *batches[:-1])]
     distances = {name: STFTDistance() for name in (*models, "other pictures")}
     right = []
     with torch.no_grad():
         for batch, other in zip(batches, others, strict=True):
-            predicted = {name: model.eval()(batch) for name, model in models.items()}
+            predicted = {name: model(batch) for name, model in models.items()}
             sides = [x.square().sum(-1).diff().sign() for x in (batch["stereo"], predicted["ccstereo"])]
             right.append(torch.equal(*sides))
             batch["modalities"]["video"] = other
@@ -281,5 +308,6 @@ def test_ccstereo_learns_its_demo_by_looking(tmp_path, monkeypatch):
                 distances[name].update(value, batch["stereo"])
     found = {name: float(distance.compute()) for name, distance in distances.items()}
     assert found["ccstereo"] <= 0.75 * found["mono_mono"]
+    assert found["ccstereo"] <= 1.02 * found["mono2binaural"]
     assert np.mean(right) >= 0.8
     assert found["other pictures"] >= 0.9 * found["mono_mono"]

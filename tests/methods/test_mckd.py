@@ -73,6 +73,13 @@ def test_a_meta_loss_is_that_of_scaled_features_and_moves_importances_alone(mode
     assert torch.equal(found, weights.grad)
 
 
+def test_importances_are_learned_by_cross_entropy_also_if_the_task_is_a_loss_that_knows_training_samples(model, batch):
+    other, _ = avmnist.mckd(None, losses={"task": {"name": "elr"}})
+    other.load_state_dict(model.state_dict())
+    weights = torch.tensor([0.7, 0.3])
+    assert torch.equal(other.eval().meta_loss(batch, weights), model.meta_loss(batch, weights))
+
+
 def test_a_meta_step_is_a_step_of_adam_with_decay(model, batch):
     model.raw_importance.data = torch.tensor([0.9, 0.1])
     other = torch.nn.Parameter(model.raw_importance.detach().clone())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from tests.support import noisy
 from tests.support.images import CLASSES, one_batch
 from tests.support.probes import state
 from tests.support.runs import Run, train, uncut_and_resumed
+from zoo.cli import main
 from zoo.core.errors import RecipeError
 from zoo.methods.baselines.noisy import CoTeaching, ImageClassifier, exchanged_losses, small_loss
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,17 @@ def test_one_line_gives_the_classifier_any_loss(loss, batch):
     model.losses.setup_losses(num_samples=22, num_classes=CLASSES)
     model.training_step(batch, 0).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+CLASSIFIERS = ["shaspec/demo", "mckd/demo", "mgproto/demo"]
+CLASSIFIERS += [f"baselines/{name}" for name in ("demo", "avmnist_image", "birds_linear_head", "birds_protopnet")]
+
+
+@pytest.mark.parametrize("recipe", CLASSIFIERS)
+def test_one_line_gives_other_classifiers_a_loss_that_knows_its_training_samples(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["--data.demo=70", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
+    main(["fit", "-c", str(RECIPES / f"{recipe}.yaml"), "--model.losses.task.name=elr", *few])
 
 
 def test_each_network_trains_on_what_the_other_one_chose():

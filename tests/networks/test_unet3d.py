@@ -22,11 +22,11 @@ def test_filters_have_mean_zero_and_unbiased_variance_one():
 
 
 def test_a_field_of_one_voxel_gives_the_bias_and_no_gradient():
-    norm = InstanceNorm3d(3)
+    norm = InstanceNorm3d(3).double()
     torch.nn.init.normal_(norm.bias)
-    x = torch.randn(2, 3, 1, 1, 1, requires_grad=True)
+    x = torch.randn(2, 3, 1, 1, 1, dtype=torch.float64, requires_grad=True)
     out = norm(x)
-    assert torch.equal(out.flatten(1), norm.bias.expand(2, 3))
+    torch.testing.assert_close(out.flatten(1), norm.bias.expand(2, 3))
     out.square().sum().backward()
     assert not x.grad.any()
     assert not norm.weight.grad.any()
@@ -85,6 +85,18 @@ def test_missing_volumes_are_encoded_once_and_available_ones_not_twice(network, 
     zero = network.encode_zero(SIZE, images)
     network.decode(network.encode(images, [[0], []], zero), [[0], []])
     assert seen == [4, 6, 1, 1]
+
+
+@pytest.mark.parametrize("available", [[[2, 0], [1]], [[2, 0], [0, 1, 2]], [[], [1]]])
+def test_a_zero_volume_each_gives_the_same(network, monkeypatch, available):
+    images = torch.randn(2, 3, *SIZE).double()
+    shared = network(images, available)
+    monkeypatch.setattr(network, "share_zero", False)
+    torch.testing.assert_close(network(images, available), shared)
+    encodings = network.encode(images, available)
+    assert len(encodings.features) == 6
+    missing = {(n, m) for n in range(2) for m in range(3) if m not in available[n]}
+    assert len({encodings.zeros[pair] for pair in missing}) == len(missing)
 
 
 def test_volumes_that_strides_do_not_divide_are_refused(network):

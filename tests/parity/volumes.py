@@ -19,6 +19,7 @@ def imported(method: type[VolumeSegmentationModule], case: Case, **arguments: An
     regions = [f"region{number}" for number in range(case.config["num_classes"])]
     model = method(regions=regions, window=size[-3:], **arguments)
     import_state(model, case.state, method.official.rules)
+    model.network.share_zero = False  # published numbers contain the rounding of each zero volume
     del case.__dict__["state"]  # generated again if asked for; float64 copies need the memory
     return model
 
@@ -42,4 +43,4 @@ def norms(model: VolumeSegmentationModule, case: Case, *, gradients: bool = Fals
     found = [parameters[ours[key]] for key in published]
     if gradients:
         return torch.stack([p.new_tensor(-1.0) if p.grad is None else p.grad.norm() for p in found])
-    return torch.stack([p.detach().norm() for p in found])
+    return torch.stack([p.detach().double().norm() for p in found])

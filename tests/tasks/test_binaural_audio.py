@@ -13,7 +13,9 @@ from PIL import Image
 
 from datamodules.binaural.fairplay import FAIRPlay
 from datamodules.binaural.folder import BinauralFolder
+from datamodules.video import read_sound_track
 from tests.support import binaural
+from tests.support.clips import write_video
 from zoo.methods.baselines.binaural import MonoMono
 
 
@@ -23,13 +25,25 @@ def trainer(folder) -> L.Trainer:
     )
 
 
+def with_a_difference(model, shift: float = 0.5):
+    """The model, with a difference of the ears that one can measure."""
+    with torch.no_grad():
+        model.audio.decoder.layers[-1].bias.add_(shift)
+    return model
+
+
 def predicted(model, folder, waveform: np.ndarray, rate: int) -> tuple[np.ndarray, dict[str, str]]:
     """What becomes of a sound [T] or [T, C] and a picture: float [2, T], and its row in the list."""
     clips = folder / "clips"
     clips.mkdir()
     soundfile.write(clips / "my clip.wav", waveform, rate, "FLOAT")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8)).save(clips / "my clip.png")
-    data = BinauralFolder(root=clips, frame_size=binaural.SIZE, hop=0.3)
+    return predicted_of(model, folder, rate)
+
+
+def predicted_of(model, folder, rate: int) -> tuple[np.ndarray, dict[str, str]]:
+    """What becomes of the one clip in the folder `clips`."""
+    data = BinauralFolder(root=folder / "clips", frame_size=binaural.SIZE, hop=0.3)
     trainer(folder / "run").predict(model, data)
     with (folder / "run" / "predictions.csv").open() as file:
         (row,) = csv.DictReader(file)
@@ -42,22 +56,26 @@ def predicted(model, folder, waveform: np.ndarray, rate: int) -> tuple[np.ndarra
 @pytest.mark.parametrize(("rate", "seconds"), [(44_100, 1.3), (8_000, 0.2), (22_051, 0.7)])
 def test_a_mono_sound_and_a_picture_become_two_ears_of_its_rate_and_length(tmp_path, rate, seconds):
     waveform = np.random.default_rng(1).uniform(-0.3, 0.3, round(rate * seconds)).astype("float32")
-    model = binaural.mono2binaural()
-    with torch.no_grad():
-        model.audio.decoder.layers[-1].bias.add_(0.5)  # a difference of the ears that one can measure
-    found, row = predicted(model, tmp_path, waveform, rate)
+    found, row = predicted(with_a_difference(binaural.mono2binaural()), tmp_path, waveform, rate)
     assert found.shape == (2, len(waveform))
     np.testing.assert_allclose(found.mean(0), waveform, atol=1e-4)
     assert np.abs(found[0] - found[1]).max() > 0.01
     assert float(row["seconds"]) == pytest.approx(seconds, abs=1e-4)
 
 
+def test_a_video_is_heard_with_two_ears_by_its_own_sound(tmp_path):
+    waveform = np.random.default_rng(3).uniform(-0.3, 0.3, (2, 22_050)).astype("float32")
+    path = write_video(tmp_path / "clips" / "my clip.mp4", seconds=1, waveform=waveform, sound_rate=22_050)
+    track, _ = read_sound_track(path)
+    found, _ = predicted_of(with_a_difference(binaural.ccstereo()), tmp_path, 22_050)
+    assert found.shape == track.shape
+    np.testing.assert_allclose(found.mean(0), track.mean(0), atol=1e-4)
+    assert np.abs(found[0] - found[1]).max() > 0.01
+
+
 def test_a_sound_at_full_scale_is_not_clipped(tmp_path):
     waveform = np.sign(np.sin(np.arange(20_000) / 20)).astype("float32")
-    model = binaural.mono2binaural()
-    with torch.no_grad():
-        model.audio.decoder.layers[-1].bias.add_(1.0)
-    found, row = predicted(model, tmp_path, waveform, 16_000)
+    found, row = predicted(with_a_difference(binaural.mono2binaural(), 1.0), tmp_path, waveform, 16_000)
     assert float(row["scaled"]) < 1
     assert 0.99 < np.abs(found).max() < 1
     np.testing.assert_allclose(found.mean(0) / float(row["scaled"]), waveform, atol=2e-4)

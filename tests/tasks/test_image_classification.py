@@ -80,6 +80,14 @@ def test_accuracy_counts_each_image_once_and_images_of_no_class_never(tmp_path):
     assert float(model.test_accuracy.compute()) == pytest.approx(float(right.float().mean()))
 
 
+def test_sets_of_images_of_no_known_class_are_left_out_of_accuracy(tmp_path, monkeypatch):
+    data, model = pictures(tmp_path / "data"), Linear()
+    (alone,) = trainer(tmp_path).test(model, data, verbose=False)
+    monkeypatch.setattr(data, "test_dataloader", lambda: [data.loader("test"), data.loader("train")])
+    (found, *_) = trainer(tmp_path).test(model, data, verbose=False)
+    assert found == alone
+
+
 def test_predictions_are_written_for_every_image_once(tmp_path):
     data, model = pictures(tmp_path / "data", batch_size=4), Linear()
     trainer(tmp_path).predict(model, data)

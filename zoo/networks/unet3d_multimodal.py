@@ -14,24 +14,27 @@ from zoo.networks.unet3d import Decoder3d, Encoder3d, initialise
 Available = Sequence[Sequence[int]]
 """Per sample its available modalities; some methods look at their order."""
 
+Pair = tuple[int, int]
+"""Sample and modality."""
+
 MULTIPLES = (16, 32, 32)  # of depth, height and width: the strides
 
 
 @dataclass(frozen=True)
 class Encodings:
-    """Features of the volumes of a batch, each encoded once, the zero volume of all missing modalities once.
+    """Features of the volumes of a batch, each encoded once, and of the zero volume of missing modalities.
 
     Attributes:
         features: [V, C, d, h, w].
         skips: [V, c, …] each.
-        rows: (sample, modality) to its row of these.
-        zero: row of the zero volume; `None` if nothing is missing.
+        rows: (sample, modality) to its row of these, for what was available.
+        zeros: (sample, modality) to the row of the zero volume that stands for it where it is missing.
     """
 
     features: Tensor
     skips: Sequence[Tensor]
-    rows: Mapping[tuple[int, int], int]
-    zero: int | None
+    rows: Mapping[Pair, int]
+    zeros: Mapping[Pair, int]
 
     def pick(self, volumes: Tensor, wanted: Sequence[Sequence[int]]) -> Tensor:
         """Rows [V, …] of `features` or one of `skips`, as :meth:`wanted` lists them: [B, M, …]."""
@@ -43,7 +46,7 @@ class Encodings:
     def wanted(self, available: Available, modalities: int) -> list[list[int]]:
         """Rows of every sample and modality, [B, M]; of the zero volume where it is not available."""
         return [
-            [self.rows[n, m] if m in there else self.zero for m in range(modalities)]
+            [(self.rows if m in there else self.zeros)[n, m] for m in range(modalities)]
             for n, there in enumerate(available)
         ]
 
@@ -59,7 +62,13 @@ class MultimodalUNet3d(nn.Module):
         regions: R.
         width: channels of the encoder's stem, even; 64 as published.
         checkpointing: whether training recomputes activations in the backward pass instead of keeping them.
+
+    Attributes:
+        share_zero: whether one zero volume stands for all missing modalities of a batch. Else each has its own, as in
+            the released code: the same but for rounding, which float32 gradients of zero volumes blow up.
     """
+
+    share_zero = True
 
     def __init__(self, modalities: int, regions: int, width: int = 64, checkpointing: bool = False) -> None:
         super().__init__()
@@ -86,20 +95,23 @@ class MultimodalUNet3d(nn.Module):
                 f"The network cannot take volumes of {'×'.join(map(str, images.shape[2:]))} voxels: depth must be a "
                 "multiple of 16, height and width of 32. Choose such a crop."
             )
-        pairs = [(n, m) for n, there in enumerate(available) for m in sorted(there)]
-        rows = {pair: row for row, pair in enumerate(pairs)}
-        volumes = [images[n, m] for n, m in pairs]
-        missing = len(pairs) < images.shape[0] * self.modalities
-        if missing and zero is None:
-            volumes.append(torch.zeros_like(images[0, 0]))
-        if volumes:
-            features, skips = self.shared_encoder(torch.stack(volumes)[:, None])
+        everything = [(n, m) for n in range(len(images)) for m in range(self.modalities)]
+        pairs = [(n, m) for n, m in everything if m in available[n]]
+        missing = [pair for pair in everything if pair not in pairs] if zero is None else []
+        encoded = sorted([*pairs, *(missing[:1] if self.share_zero else missing)])
+        rows = {pair: row for row, pair in enumerate(encoded)}
+        of_missing = {pair: rows.pop(pair) for pair in encoded if pair in missing}
+        shared_row = len(encoded) if zero is not None else next(iter(of_missing.values()), None)
+        zeros = (dict.fromkeys(everything, shared_row) if shared_row is not None else {}) | of_missing
+        if not encoded:
+            return Encodings(zero.features, zero.skips, rows, zeros)
+        blank = torch.zeros_like(images[0, 0])
+        volumes = [images[pair] if pair in rows else blank for pair in encoded]
+        features, skips = self.shared_encoder(torch.stack(volumes)[:, None])
         if zero is not None:
-            if not volumes:
-                return Encodings(zero.features, zero.skips, {}, 0)
             features = torch.cat([features, zero.features])
             skips = [torch.cat(pair) for pair in zip(skips, zero.skips, strict=True)]
-        return Encodings(features, skips, rows, len(pairs) if missing or zero is not None else None)
+        return Encodings(features, skips, rows, zeros)
 
     def encode_zero(self, size: Sequence[int], like: Tensor) -> Encodings:
         """Encodings of the zero volume alone, to be reused as long as the weights stay.

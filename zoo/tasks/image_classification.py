@@ -74,7 +74,7 @@ class ImageClassificationModule(ZooModule):
         """Count a batch of validation ("val") or test: logits [B, C], int64 [B]."""
         metric = self.val_accuracy if stage == "val" else self.test_accuracy
         metric.update(logits, label)
-        self.log(f"{stage}/accuracy", metric, on_epoch=True, prog_bar=stage == "val")
+        self.log(f"{stage}/accuracy", metric, on_epoch=True, prog_bar=stage == "val", add_dataloader_idx=False)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn != "fit" or self.trainer.sanity_checking:
@@ -83,8 +83,9 @@ class ImageClassificationModule(ZooModule):
         self._epochs = {"best": max(last, self._epochs.get("best", 0.0)), "last": last}
         self.log("val/accuracy_best", self._epochs["best"])
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.score(self(batch), batch["label"], "test")
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if dataloader_idx == 0:  # further sets hold images of no known class
+            self.score(self(batch), batch["label"], "test")
 
     def on_test_epoch_end(self) -> None:
         rows = {"test": float(self.test_accuracy.compute())}  # sync: once

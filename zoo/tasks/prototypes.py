@@ -229,8 +229,7 @@ class PrototypeModule(ProjectedPrototypes, RecognitionModule):
         self._score(logits, dataloader_idx)
         if dataloader_idx > 0:
             return
-        self.test_accuracy.update(logits, batch["label"])
-        self.log("test/accuracy", self.test_accuracy, on_epoch=True, add_dataloader_idx=False)
+        self.score(logits, batch["label"], "test")
         if "parts" in batch and hasattr(self, "test_parts"):
             _, noisy = self.locate(image + _noise(batch["index"], image))
             own = noisy.take_along_dim(batch["label"][:, None, None, None], 2)[:, :, 0]

@@ -38,8 +38,7 @@ class RecognitionModule(ImageClassificationModule):
         logits = self(batch)
         self._score(logits, dataloader_idx)
         if dataloader_idx == 0:
-            self.test_accuracy.update(logits, batch["label"])
-            self.log("test/accuracy", self.test_accuracy, on_epoch=True, add_dataloader_idx=False)
+            self.score(logits, batch["label"], "test")
 
     def _score(self, logits: Tensor, dataloader_idx: int) -> None:
         [*self.test_scores.values()][dataloader_idx].update(self.known_score(logits))

@@ -6,12 +6,8 @@ from argparse import ArgumentParser, Namespace
 
 from zoo import models
 from zoo.cards import Card
+from zoo.tools.published import published
 from zoo.tools.text import paragraph, table
-
-COLUMNS = (
-    *("dataset", "split", "setting", "backbone", "metric", "target", "method"),
-    *("value", "std", "unit", "table", "confidence"),
-)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -31,7 +27,7 @@ def sections(card: Card) -> list[str]:
         "Models\n" + "\n".join(f"  {name} ({model.task}): {model.summary}" for name, model in card.models.items()),
         "Data modules: " + ", ".join(card.datasets),
         _checkpoints(card),
-        "Published numbers\n" + _results(card) if card.results else "",
+        "Published numbers\n\n" + published(card) if card.results else "",
         "Decisions\n" + "\n".join(paragraph(text, "  ", "- ") for text in card.decisions) if card.decisions else "",
         card.paper.bibtex.strip() if card.paper else "",
     ]
@@ -61,9 +57,3 @@ def _checkpoints(card: Card) -> str:
         return f"Published checkpoints: {card.checkpoints}"
     rows = [(each.name, each.file, each.licence, each.sha256[:12], each.url) for each in card.checkpoints]
     return "Published checkpoints\n" + table(("name", "file", "licence", "sha256", "url"), rows)
-
-
-def _results(card: Card) -> str:
-    rows = [["" if (cell := getattr(result, key)) is None else cell for key in COLUMNS] for result in card.results]
-    sources = [f"{key}: {text}" for key, text in card.sources.items()]
-    return "\n".join([table(COLUMNS, rows), *(paragraph(source) for source in sources)])

@@ -9,10 +9,15 @@ from collections.abc import Sequence
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows below headings in aligned columns; a column that is empty in all rows is left out."""
+    """Rows below headings in capitals in aligned columns; a column that is empty in all rows is left out."""
+    return aligned([heading.upper() for heading in headings], rows)
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """As :func:`table`, with headings as they are."""
     cells = [[str(cell) for cell in row] for row in rows]
     kept = [column for column in range(len(headings)) if any(row[column] for row in cells)]
-    lines = [[heading.upper() for heading in headings], *cells]
+    lines = [list(headings), *cells]
     widths = {column: max(len(line[column]) for line in lines) for column in kept}
     return "\n".join("  ".join(line[column].ljust(widths[column]) for column in kept).rstrip() for line in lines)
 

@@ -140,6 +140,29 @@ def test_frames_are_decoded_from_videos_where_none_were_extracted(root):
     torch.testing.assert_close(difference * 255, torch.full_like(difference, 2.0), atol=1.01, rtol=0)
 
 
+def test_clips_of_another_rate_are_heard_at_16_khz_from_a_cache(tmp_path):
+    root = write_fairplay(tmp_path / "FAIR-Play", rate=48_000)
+    data = FAIRPlay(root=root, batch_size=3, **SMALL)
+    (training,), (clip, *_) = data.loader("train", augment=True), data.loader("test")
+    assert training["sample_rate"] == clip["sample_rate"] == {"audio": 16_000}
+    assert training["stereo"].shape == (3, 2, 3200)
+    assert clip["stereo"].shape == (1, 2, 16_000)
+    assert len(list((root / "sound_16khz").glob("*.wav"))) == 3
+    elsewhere = tmp_path / "elsewhere"
+    list(FAIRPlay(root=root, cache=elsewhere, **SMALL).loader("test"))
+    assert len(list(elsewhere.glob("*.wav"))) == 3
+
+
+def test_music_stereo_has_lists_of_its_own_in_fairplays_layout(root):
+    with pytest.raises(DataError, match=r"splits/train\.txt is missing"):
+        MUSICStereo(root=root, **SMALL).clips("train")
+    (root / "splits").mkdir()
+    for part in ("train", "val", "test"):
+        (root / "splits" / f"{part}.txt").write_text("000001\n000003.wav\n")
+    assert [clip.id for clip in MUSICStereo(root=root, **SMALL).clips("train")] == ["000001", "000003"]
+    assert list(MUSICStereo.check(root)) == []
+
+
 # -- bad files ---------------------------------------------------------------------------------------------------------
 
 

@@ -162,7 +162,7 @@ def test_a_list_says_what_belongs_together(folder):
 WRONG = {
     "a,b\n": "has no column video",
     "video,sound\n": "has a column 'sound' that is not known",
-    "video\n": "lists no clips",
+    "video\n": "lists no samples",
     "audio,video\na.wav\n": "line 2 has 1 cells, the header has 2",
     "audio,video\na.wav,\n": "line 2 names no video or picture",
     "audio,video\n,a.png\n": "line 2: .*a.png is a picture; name the sound",

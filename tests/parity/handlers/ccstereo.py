@@ -291,10 +291,12 @@ def clip(stereo: Tensor, starts: Any, of_window: Any) -> dict[str, Any]:
 
 
 @handles("ccstereo", "eval_clip", uses=(
-    *RENDERING, SEEN, HEARD, "datamodules.binaural.windows.regular_starts", "zoo.metrics.binaural.to_full_scale"
+    *RENDERING, SEEN, HEARD, "zoo.methods.ccstereo.module.CCStereo.published_normalizer",
+    "datamodules.binaural.windows.regular_starts", "zoo.metrics.binaural.to_full_scale",
 ))  # fmt: skip
 def eval_clip(case: Case) -> dict[str, Any]:
-    model, stereo, frames = ccstereo(case).eval(), recording(case), case.inputs["frames"]
+    model = ccstereo(case, published_inference=True).eval()
+    stereo, frames = recording(case), case.inputs["frames"]
     hop = int(case.config["hop_fraction"] * case.config["samples"])
     starts = windows.regular_starts(stereo.shape[1], case.config["samples"], hop)
     with torch.no_grad():
@@ -341,6 +343,6 @@ def m2b_demo(case: Case) -> dict[str, Any]:
     }
 
 
-handles("ccstereo", "m2b_demo_constant", uses=("zoo.networks.stft.STFT.forward", f"{M2B}.Mono2Binaural.windows"))(
-    m2b_demo
-)
+handles("ccstereo", "m2b_demo_constant", uses=(
+    "zoo.networks.stft.STFT.forward", f"{M2B}.Mono2Binaural.published_normalizer"
+))(m2b_demo)  # fmt: skip

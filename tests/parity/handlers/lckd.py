@@ -159,3 +159,23 @@ def train_grads(case: Case) -> dict[str, Any]:
         rows.append(step(model, image, label, mode))
         gradients.append(norms(model, case, RULES, gradients=True))
     return {"losses": torch.stack(rows), "grad_norms": torch.stack(gradients)}
+
+
+@handles("lckd", "train_traj", uses=("losses.distillation.pairwise_l1",))
+def train_traj(case: Case) -> dict[str, Any]:
+    model = imported(LCKD, case, losses=weights(case))
+    optimizer, rows = task.published_sgd(model.parameters()), []
+    for number in range(len(case.config["modes"])):
+        teach(model, case.config["teachers"][number])
+        rows.append(published_step(model, case, number, optimizer))
+    return {"losses": torch.stack(rows), "param_norms": norms(model, case, RULES)}
+
+
+def published_step(model: Any, case: Case, number: int, optimizer: torch.optim.Optimizer) -> Tensor:
+    """One step of a trajectory; learning rate and losses."""
+    config, inputs = case.config, case.inputs
+    lr = config["base_lr"] * task.poly(config["start_iter"] + number, config["num_steps"], config["power"])
+    optimizer.param_groups[0]["lr"] = lr
+    losses = step(model, inputs[f"image{number}"], inputs[f"label{number}"], config["modes"][number])
+    optimizer.step()
+    return torch.cat([torch.tensor([lr]), losses])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import losses.distillation as distillation
 import zoo.methods.mckd.importance as importance
+import zoo.tasks.volume_segmentation as task
 from tests.parity.handlers import lckd
 from tests.parity.handlers.shaspec import mode_draws
 from tests.parity.harness import Case, handles
@@ -101,4 +102,22 @@ def meta_steps(case: Case) -> dict[str, Any]:
         "losses": torch.stack(rows),
         "adam_exp_avg": moments_of["exp_avg"],
         "adam_exp_avg_sq": moments_of["exp_avg_sq"],
+    }
+
+
+@handles("mckd", "train_traj", uses=("zoo.methods.mckd.importance.importance",))
+def train_traj(case: Case) -> dict[str, Any]:
+    (model, _), inputs = meta_learner(case, losses=lckd.weights(case)), case.inputs
+    optimizer = task.published_sgd([p for p in model.parameters() if p.requires_grad])
+    phase = sum(name.startswith("meta_image") for name in case.facts["inputs"])
+    rows, raws = [], []
+    for number in range(len(case.config["modes"])):
+        rows.append(lckd.published_step(model, case, number, optimizer))
+        for other in range(phase if number == 0 else 0):
+            meta_step(model, inputs[f"meta_image{other}"], inputs[f"meta_label{other}"])
+        raws.append(model.raw_importance.detach().clone())
+    return {
+        "losses": torch.stack(rows),
+        "param_norms": lckd.norms(model, case, RULES),
+        "kd_weights": torch.stack(raws),
     }

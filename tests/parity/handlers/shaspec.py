@@ -17,6 +17,7 @@ import losses.segmentation as segmentation
 import zoo.metrics.region_dice as region_dice
 import zoo.networks.availability as availability
 import zoo.networks.sliding_window as windows
+import zoo.tasks.volume_segmentation as task
 from tests.parity.harness import Case, handles
 from tests.parity.volumes import imported, modalities, moments, norms
 from zoo.methods.shaspec.volume_module import ShaSpec
@@ -147,6 +148,22 @@ def train_grads(case: Case) -> dict[str, Any]:
     total, losses = _terms(model, case.inputs["image"].double(), case.inputs["label"].double(), case.config["mode"])
     total.backward()
     return {"losses": torch.stack(losses), "grad_norms": norms(model, case, gradients=True)}
+
+
+@handles("shaspec", "train_traj", uses=("zoo.tasks.volume_segmentation.poly",))
+def train_traj(case: Case) -> dict[str, Any]:
+    config = case.config
+    model = imported(ShaSpec, case, losses=_weights(case))
+    optimizer, rows = task.published_sgd(model.parameters()), []
+    for step, mode in enumerate(config["modes"]):
+        lr = config["base_lr"] * task.poly(config["start_iter"] + step, config["num_steps"], config["power"])
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.zero_grad()
+        total, losses = _terms(model, case.inputs[f"image{step}"], case.inputs[f"label{step}"], mode)
+        total.backward()
+        optimizer.step()
+        rows.append(torch.stack([total.new_tensor(lr), *losses]))
+    return {"losses": torch.stack(rows), "param_norms": norms(model, case)}
 
 
 @handles("shaspec", "sliding_window", uses=("zoo.networks.sliding_window.sliding_window",))

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import StepLR
 
 from losses.slots import Slot
 from zoo.checkpoints import Official, Rule
@@ -18,8 +18,8 @@ from zoo.module import Batch
 from zoo.networks.binaural import cut_windows, scale_to_rms
 from zoo.networks.frame_encoder import FrameEncoder, grid
 from zoo.networks.mask_unet import MaskDecoder, MaskEncoder, bottleneck_size, complex_product, initialise
-from zoo.networks.stft import STFT
 from zoo.tasks.binaural_audio import BinauralAudioModule
+from zoo.tasks.binaural_windows import BinauralWindowModule
 
 SEEN = 8  # channels of the visual features beside the bottleneck
 
@@ -54,7 +54,7 @@ class TiledUNet(nn.Module):
         return self.decoder(torch.cat([seen, bottleneck], dim=1), skips)
 
 
-class Mono2Binaural(BinauralAudioModule):
+class Mono2Binaural(BinauralWindowModule):
     """Mono2Binaural (Gao & Grauman, 2.5D Visual Sound, CVPR 2019, arXiv:1812.04204).
 
     Batch: :class:`~datamodules.batch.BinauralAudio`; previous frames are not looked at.
@@ -65,20 +65,12 @@ class Mono2Binaural(BinauralAudioModule):
         backbone: a ResNet of timm.
         pretrained: "imagenet" (the paper) or `None`: its first weights when training starts, unless others are loaded.
         width: channels of the audio network's first layer.
-        window: seconds that it hears at once.
-        frame_size: height and width of the frames, in pixels.
-        n_fft, hop_length, win_length: of the spectrograms, in samples.
-        pad_mode: what the spectrograms see beyond a window's ends: "reflect", as the paper's librosa, or "constant".
-        published_inference: evaluate as the published script, whose ways are part of its numbers. The true level of
-            both ears scales a window, which needs stereo; the difference is resynthesised with a transform that is two
-            samples short, which detunes it; the last window's difference is added to the sum of the window before.
-            Else the sum's own level counts, halved, since training knows sums of two ears; nothing is detuned or mixed
-            up.
-        visual_lr_share: learning rate of the visual network as a share of the audio network's.
-        chunk_size: windows, or frames, that evaluation gives to a network at once.
-        optimizer: factory; `None` takes Adam, learning rate 1e-3, weight decay 5e-4.
-        scheduler: factory, advanced every epoch; `None` takes 0.94 times after every 10 epochs.
-        losses: changes to the slot `mse`.
+        pad_mode: the paper's librosa mirrors.
+        kwargs: as of :class:`~zoo.tasks.binaural_windows.BinauralWindowModule`. In published inference the true level
+            of both ears scales a window, which needs stereo; the difference is resynthesised with a transform that is
+            two samples short, which detunes it; the last window's difference is added to the sum of the window before.
+            The default optimizer is Adam, learning rate 1e-3, weight decay 5e-4; the default schedule, advanced every
+            epoch, 0.94 times after every 10 epochs. Slot: `mse`.
     """
 
     official = Official(
@@ -102,26 +94,12 @@ class Mono2Binaural(BinauralAudioModule):
         backbone: str = "resnet18",
         pretrained: Literal["imagenet"] | None = None,
         width: int = 64,
-        window: float = 0.63,
-        frame_size: tuple[int, int] = (224, 448),
-        n_fft: int = 512,
-        hop_length: int = 160,
-        win_length: int = 400,
-        pad_mode: Literal["reflect", "constant"] = "reflect",
-        published_inference: bool = False,
-        visual_lr_share: float = 0.1,
-        chunk_size: int = 32,
-        optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
-        losses: dict[str, Any] | None = None,
+        pad_mode: Literal["constant", "reflect"] = "reflect",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(window, frame_size, STFT(n_fft, hop_length, win_length, pad_mode), chunk_size, losses)
-        self.save_hyperparameters()
-        self.optimizer, self.scheduler, self.visual_lr_share = optimizer, scheduler, visual_lr_share
-        self.published_inference = published_inference
+        super().__init__(pad_mode=pad_mode, **kwargs)
         self.visual = FrameEncoder(backbone, pretrained)
-        size = n_fft // 2 + 1, 1 + self.window // hop_length
-        self.audio = TiledUNet(width, self.visual.num_features, size, grid(frame_size))
+        self.audio = TiledUNet(width, self.visual.num_features, self.spectrogram_size, grid(self.frame_size))
 
     def see(self, frames: Tensor) -> Tensor:
         """Float [K, 3, H, W] to [K, C, h, w]."""
@@ -139,13 +117,8 @@ class Mono2Binaural(BinauralAudioModule):
             found = F.pad(found, (0, mix.shape[-1] - found.shape[-1], 0, mix.shape[-2] - found.shape[-2]))
         return self.stft.inverse(found, mono.shape[-1])
 
-    def windows(self, audio: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        mono = cut_windows(audio[:, None], batch["window_start"], self.window)
-        if self.published_inference:
-            _, normalizer = scale_to_rms(cut_windows(batch["stereo"], batch["window_start"], self.window))
-        else:
-            _, normalizer = scale_to_rms(mono / 2)
-        return mono / normalizer, normalizer
+    def published_normalizer(self, mono: Tensor, batch: Batch) -> Tensor:
+        return scale_to_rms(cut_windows(batch["stereo"], batch["window_start"], self.window))[1]
 
     def ears(self, mono: Tensor, difference: Tensor) -> Tensor:
         if self.published_inference:
@@ -163,20 +136,15 @@ class Mono2Binaural(BinauralAudioModule):
         return self.losses.mse(found, self.stft(left - right)[..., : found.shape[-2], : found.shape[-1]])
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer or partial(torch.optim.Adam, lr=1e-3, weight_decay=5e-4)
-        scheduler = self.scheduler or partial(torch.optim.lr_scheduler.StepLR, step_size=10, gamma=0.94)
-        return self.optimizers_with_slow_sight(optimizer, scheduler, self.visual, self.visual_lr_share, "epoch")
+        return self.optimizers_with_slow_sight(1e-3, partial(StepLR, step_size=10, gamma=0.94), "epoch")
 
 
 class MonoMono(BinauralAudioModule):
     """Both ears hear half of the sum. There is no network, and nothing to train."""
 
     def __init__(self) -> None:
-        super().__init__(0.63, (224, 448), STFT(), 1)
+        super().__init__()
         self.save_hyperparameters()
-
-    def frames(self, batch: Batch) -> Tensor:
-        return batch["modalities"]["video"]  # of any size
 
     def render(self, audio: Tensor, frames: Tensor, batch: Batch) -> Tensor:
         return torch.stack([audio, audio], dim=1) / 2

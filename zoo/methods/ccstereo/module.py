@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
@@ -20,14 +18,14 @@ from zoo.methods.ccstereo.network import AudioNet
 from zoo.methods.ccstereo.official import OFFICIAL
 from zoo.methods.ccstereo.visual import VisualNet
 from zoo.module import Batch
-from zoo.networks.binaural import both_ears
+from zoo.networks.binaural import both_ears, scale_to_rms
 from zoo.networks.frame_encoder import grid
 from zoo.networks.mask_unet import complex_product
 from zoo.networks.stft import STFT
-from zoo.tasks.binaural_audio import BinauralAudioModule
+from zoo.tasks.binaural_windows import BinauralWindowModule
 
 
-class CCStereo(BinauralAudioModule):
+class CCStereo(BinauralWindowModule):
     """CCStereo (Chen et al., ACM MM 2025, arXiv:2501.02786).
 
     Batch: :class:`~datamodules.batch.BinauralAudio`.
@@ -47,15 +45,11 @@ class CCStereo(BinauralAudioModule):
         pretrained: "imagenet" (the paper) or `None`: its first weights when training starts, unless others are loaded.
         width: channels of the audio network's first layer; it and the visual network meet in 8 times as many. 16 times
             the published `dim_scale`.
-        window: seconds that it hears at once.
-        frame_size: height and width of the frames, in pixels.
-        n_fft, hop_length, win_length: of the spectrograms, in samples.
-        visual_lr_share: learning rate of the visual network as a share of the audio network's.
-        chunk_size: windows, or frames, that evaluation gives to a network at once.
-        optimizer: factory; `None` takes Adam, learning rate 5e-4, weight decay 5e-4.
-        scheduler: factory, advanced every step; `None` takes polynomial decay over the whole run, power 0.9.
-        losses: changes to the slots `mse` and `amplitude` (of the difference's spectrogram), `phase` (of both ears'),
-            `contrast`.
+        kwargs: as of :class:`~zoo.tasks.binaural_windows.BinauralWindowModule`. Published inference scales windows by
+            the whole level of their sum, so that the network hears them at about half the level that it was trained
+            at. The default optimizer is Adam, learning rate 5e-4, weight decay 5e-4; the default schedule, advanced
+            every step, polynomial decay over the whole run, power 0.9. Slots: `mse` and `amplitude` (of the
+            difference's spectrogram), `phase` (of both ears'), `contrast`.
     """
 
     official = OFFICIAL
@@ -71,23 +65,13 @@ class CCStereo(BinauralAudioModule):
         backbone: str = "resnet18",
         pretrained: Literal["imagenet"] | None = None,
         width: int = 16,
-        window: float = 0.63,
-        frame_size: tuple[int, int] = (224, 448),
-        n_fft: int = 512,
-        hop_length: int = 160,
-        win_length: int = 400,
-        visual_lr_share: float = 0.1,
-        chunk_size: int = 32,
-        optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
-        losses: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(window, frame_size, STFT(n_fft, hop_length, win_length), chunk_size, losses)
-        self.save_hyperparameters()
-        self.optimizer, self.scheduler, self.visual_lr_share = optimizer, scheduler, visual_lr_share
-        self.reflecting = STFT(n_fft, hop_length, win_length, pad_mode="reflect")  # of the phase term
+        super().__init__(**kwargs)
+        stft = self.stft
+        self.reflecting = STFT(stft.n_fft, stft.hop_length, stft.win_length, pad_mode="reflect")  # of the phase term
         self.visual = VisualNet(backbone, pretrained, 8 * width)
-        self.audio = AudioNet(width, (n_fft // 2 + 1, 1 + self.window // hop_length), grid(frame_size))
+        self.audio = AudioNet(width, self.spectrogram_size, grid(self.frame_size))
 
     def see(self, frames: Tensor) -> Tensor:
         """Float [K, 3, H, W] to [K, 8 width, h, w]."""
@@ -96,6 +80,9 @@ class CCStereo(BinauralAudioModule):
     def hear(self, mono: Tensor, visual: Tensor) -> Tensor:
         mix = self.stft(mono)
         return self.stft.inverse(complex_product(mix, self.audio(mix, visual)), mono.shape[-1])
+
+    def published_normalizer(self, mono: Tensor, batch: Batch) -> Tensor:
+        return scale_to_rms(mono)[1]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         stereo, frames = self.segment(batch)
@@ -128,10 +115,7 @@ class CCStereo(BinauralAudioModule):
         }
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer or partial(torch.optim.Adam, lr=5e-4, weight_decay=5e-4)
-        return self.optimizers_with_slow_sight(
-            optimizer, self.scheduler or self._decay, self.visual, self.visual_lr_share, "step"
-        )
+        return self.optimizers_with_slow_sight(5e-4, self._decay, "step")
 
     def _decay(self, optimizer: Optimizer) -> LRScheduler:
         """Polynomial decay over the whole run."""

@@ -261,7 +261,7 @@ class GNL(ImageClassificationModule):
         super().score(logits, label, stage)
         if stage in self.batch_means:
             self.batch_means[stage].update(logits, label)
-            self.log(f"{stage}/accuracy_batch_mean", self.batch_means[stage], on_epoch=True)
+            self.log(f"{stage}/accuracy_batch_mean", self.batch_means[stage], on_epoch=True, add_dataloader_idx=False)
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from losses.classification import cross_entropy
 from losses.slots import Slot
 from zoo.methods.mckd.importance import teaching
 from zoo.methods.mckd.meta import MetaLearner, frozen
@@ -29,7 +30,8 @@ class MCKDClassifier(MetaLearner, AVClassificationModule):
       all, works.
     - A training batch may use a random set of modalities, as in the released segmentation code; a sample that lacks all
       of them uses those it has. Distillation is between the modalities that a sample uses. Means are over samples.
-    - A meta phase uses all modalities; what a meta sample lacks is represented by the feature of zeros.
+    - A meta phase uses all modalities; what a meta sample lacks is represented by the feature of zeros. Its loss is
+      cross-entropy whatever the slot `task` holds: losses for noisy labels may know training samples alone.
     - How often and how long meta phases are, Adam, learning rate and decay of the importance weights: from the
       segmentation code. The network's optimizer: SMIL's, whose data set this is.
 
@@ -91,4 +93,4 @@ class MCKDClassifier(MetaLearner, AVClassificationModule):
         with torch.no_grad():
             features = self.encode(cleaned)
         logits = frozen(self.network.head, (weights[:, None, None] * features).transpose(0, 1).flatten(1))
-        return self.losses.task(logits, batch["label"])
+        return cross_entropy(logits, batch["label"])

@@ -24,5 +24,6 @@ def teaching(raw: Tensor, available: Tensor) -> Tensor:
     present = available.unsqueeze(0) & available.unsqueeze(1)
     others = ~torch.eye(len(raw), dtype=torch.bool, device=raw.device)
     shape = (*others.shape, *[1] * (present.dim() - 2))
-    ratio = (raw[:, None] - raw).exp()  # the softmax's sum cancels
+    weights = importance(raw)
+    ratio = weights[:, None] / weights
     return torch.where(present & others.view(shape), ratio.view(shape), 0.0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.networks.unet3d import Encoder3d, StandardisedConv3d, initialise
-from zoo.networks.unet3d_multimodal import Available, Encodings, MultimodalUNet3d
+from zoo.networks.unet3d_multimodal import Available, Encodings, MultimodalUNet3d, Pair
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class ShaSpecEncodings(Encodings):
     """With what the specific encoders add.
 
     Attributes:
-        fused: [K, C, d, h, w]: of the first K rows, which are not of the zero volume.
+        fused: [K, C, d, h, w], of what was available, in the order of `rows`.
         pooled: (sample, modality) to the mean specific feature [C], before pyramid pooling.
     """
 
     fused: Tensor
-    pooled: Mapping[tuple[int, int], Tensor]
+    pooled: Mapping[Pair, Tensor]
 
 
 class ShaSpecVolumeNet(MultimodalUNet3d):
@@ -45,26 +45,25 @@ class ShaSpecVolumeNet(MultimodalUNet3d):
 
     def encode(self, images: Tensor, available: Available, zero: Encodings | None = None) -> ShaSpecEncodings:
         shared = super().encode(images, available, zero)
-        specific: dict[tuple[int, int], Tensor] = {}
-        pooled: dict[tuple[int, int], Tensor] = {}
+        fused: dict[Pair, Tensor] = {}
+        pooled: dict[Pair, Tensor] = {}
         for m, encoder in enumerate(self.specific_encoders):
-            if samples := [n for n, there in enumerate(available) if m in there]:
-                reduced, _ = encoder.reduce(torch.stack([images[n, m] for n in samples])[:, None])
-                keys = [(n, m) for n in samples]
-                specific |= zip(keys, encoder.aspp(reduced), strict=True)
+            if keys := [(n, m) for n, there in enumerate(available) if m in there]:
+                reduced, _ = encoder.reduce(torch.stack([images[key] for key in keys])[:, None])
+                beside = torch.stack([shared.features[shared.rows[key]] for key in keys])
+                fused |= zip(keys, self.fuse(beside, encoder.aspp(reduced)), strict=True)
                 pooled |= zip(keys, reduced.mean((2, 3, 4)), strict=True)
-        fused = shared.features[:0]
-        if specific:
-            fused = self.fuse(shared.features[: len(specific)], torch.stack([specific[key] for key in shared.rows]))
-        return ShaSpecEncodings(**vars(shared), fused=fused, pooled=pooled)
+        rows = [fused[key] for key in shared.rows]
+        return ShaSpecEncodings(**vars(shared), fused=torch.stack(rows) if rows else shared.features[:0], pooled=pooled)
 
     def fill(self, encodings: ShaSpecEncodings, available: Available) -> Tensor:
         """Fused features; a missing modality takes the shared feature of the first available one."""
-        first_shared = len(encodings.fused)
+        fused = {pair: row for row, pair in enumerate(encodings.rows)}
         wanted: list[list[int]] = []
         for n, there in enumerate(available):
-            stand_in = first_shared + (encodings.rows[n, there[0]] if there else encodings.zero)
-            wanted.append([encodings.rows[n, m] if m in there else stand_in for m in range(self.modalities)])
+            first = encodings.rows[n, there[0]] if there else encodings.zeros[n, 0]
+            stand_in = len(fused) + first
+            wanted.append([fused[n, m] if m in there else stand_in for m in range(self.modalities)])
         return encodings.pick(torch.cat([encodings.fused, encodings.features]), wanted)
 
     def shared_features(self, encodings: Encodings, available: Available) -> Tensor:
@@ -74,11 +73,11 @@ class ShaSpecVolumeNet(MultimodalUNet3d):
     def domain_logits(self, encodings: ShaSpecEncodings, images: Tensor) -> Tensor:
         """[B, M, M]: to which modality the mean of each specific feature belongs; of missing ones, of a zero volume."""
         samples = range(len(images))
-        zero = torch.zeros_like(images[:1, :1])
-        rows: dict[tuple[int, int], Tensor] = dict(encodings.pooled)
+        rows: dict[Pair, Tensor] = dict(encodings.pooled)
         for m, encoder in enumerate(self.specific_encoders):
-            if missing := [n for n in samples if (n, m) not in rows]:
-                feature = encoder.reduce(zero)[0].mean((2, 3, 4))[0]
-                rows |= {(n, m): feature for n in missing}
+            if missing := [(n, m) for n in samples if (n, m) not in rows]:
+                zeros = torch.zeros_like(images[: 1 if self.share_zero else len(missing), :1])
+                features = encoder.reduce(zeros)[0].mean((2, 3, 4))
+                rows |= zip(missing, features.expand(len(missing), -1), strict=True)
         ordered: Sequence[Tensor] = [rows[n, m] for n in samples for m in range(self.modalities)]
         return self.domain(torch.stack(ordered)).unflatten(0, (len(samples), -1))
