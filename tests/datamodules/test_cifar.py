@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
