@@ -179,7 +179,7 @@ def test_last_layer_stages_move_nothing_else(tmp_path):
 
 
 def test_a_linear_head_finds_squares_and_where_they_are(tmp_path):
-    trainer, model, data = run_once(tmp_path, findings.linear_head, epochs=6)
+    trainer, model, data = run_once(tmp_path, findings.linear_head, epochs=10)
     (scores,) = trainer.test(model, data, verbose=False)
     assert scores["test/auc"] > 0.9
     assert scores["test/localisation_iou>0.1"] > 0.5

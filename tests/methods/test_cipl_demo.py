@@ -1,4 +1,4 @@
-"""What the demo of chests promises: CIPL finds as well as a linear head, and better where."""
+"""What the demo of chests promises with its seed: CIPL finds as well as a linear head, and better where."""
 
 from __future__ import annotations
 

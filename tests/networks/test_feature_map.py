@@ -29,7 +29,7 @@ def test_a_fine_map_sees_a_patch_about_the_middle_of_each_cell():
     image = torch.rand(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
     backbone(image)[0, :, 7, 8].sum().backward()
     rows, columns = (image.grad[0].abs().amax(0).amax(axis).nonzero().flatten() for axis in (1, 0))
-    assert len(rows) == len(columns) == 18
+    assert len(rows) == len(columns) == 26
     assert rows.float().mean() == 7 * 4 + 1.5
     assert columns.float().mean() == 8 * 4 + 1.5
 

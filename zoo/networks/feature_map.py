@@ -57,7 +57,7 @@ class FeatureMap(nn.Module):
     The finer map has one pooling step less than the classifier's: ResNets and DenseNets without the stem's max-pool,
     VGGs without the last one, 14×14 for images of 224×224. The other is the classifier's, 16×16 for images of 512×512;
     a DenseNet's is taken before the last normalisation, which CIPL leaves out. For demos, on 64×64: "small" is five
-    convolutions that see 63 pixels, 8×8; "small_fine" four that see 18 about the middle of their cell, 16×16.
+    convolutions that see 63 pixels, 8×8; "small_fine" four that see 26 about the middle of their cell, 16×16.
 
     Args:
         name: one of :data:`NAMES`.
@@ -166,5 +166,5 @@ _DEMO = {
         *((3, 32, 3, 2, 1), (32, 64, 3, 2, 1), (64, 96, 3, 2, 1), (96, 96, 3, 1, 2), (96, 96, 3, 1, 1)),
     ),
     # An odd kernel at stride 2 is centred half a pixel before the middle of what a cell stands for.
-    "small_fine": partial(_convolutions, *((3, 32, 4, 2, 1), (32, 64, 4, 2, 1), (64, 96, 3, 1, 1), (96, 96, 1, 1, 1))),
+    "small_fine": partial(_convolutions, *((3, 32, 4, 2, 1), (32, 64, 4, 2, 1), (64, 96, 3, 1, 1), (96, 96, 3, 1, 1))),
 }
