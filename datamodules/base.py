@@ -169,6 +169,10 @@ class ZooDataModule(L.LightningDataModule):
         note = partial(self._note_bad, what="Another sample takes its place.")
         return Loader(dataset, order, self.num_workers, on_replaced=note)
 
+    def usual_batch_size(self, split: Split, augment: bool) -> int:
+        """Samples per batch where nothing else is asked for: the recipe's number."""
+        return self.batch_size
+
     def loader(
         self,
         split: Split,
@@ -181,7 +185,7 @@ class ZooDataModule(L.LightningDataModule):
 
         Args:
             replace: whether another sample takes the place of one that cannot be read; else it is left out.
-            batch_size: `None`: the recipe's.
+            batch_size: `None`: :meth:`usual_batch_size`.
         """
         seed = global_seed()
         dataset = KeyedDataset(self._source(split), augment, self.on_bad_file, seed, replace)
@@ -190,7 +194,7 @@ class ZooDataModule(L.LightningDataModule):
                 f"{type(self).__name__}: the split {split} has {len(dataset)} samples for {world_size()} processes; "
                 "each needs at least one."
             )
-        size, world = batch_size or self.batch_size, world_size()
+        size, world = batch_size or self.usual_batch_size(split, augment), world_size()
         order = BatchOrder(len(dataset), size, shuffle, seed, rank(), world, self.sampling_weights)
         note = partial(self._note_bad, what="Another sample takes its place." if replace else "It is left out.")
         return Loader(dataset, order, self.num_workers, self._position if shuffle else None, note)

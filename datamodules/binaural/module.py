@@ -10,7 +10,6 @@ from datamodules.base import Split, ZooDataModule
 from datamodules.binaural.prediction import CONTEXT, PredictionSource, Recording
 from datamodules.binaural.source import Clip, Cutting, EvaluationSource, Protocol, TrainingSource
 from datamodules.binaural.windows import SAMPLE_RATE, frames_by_time, regular_starts
-from datamodules.loading import Loader
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
 
@@ -84,16 +83,8 @@ class BinauralData(ZooDataModule):
         """What is predicted: the test split."""
         return [Recording(clip.id, clip.sound.path, clip.frames) for clip in self.clips("test")]
 
-    def loader(
-        self,
-        split: Split,
-        shuffle: bool = False,
-        augment: bool = False,
-        replace: bool = False,
-        batch_size: int | None = None,
-    ) -> Loader:
-        # A clip that is evaluated is a batch of windows.
-        return super().loader(split, shuffle, augment, replace, batch_size if split == "train" else 1)
+    def usual_batch_size(self, split: Split, augment: bool) -> int:
+        return self.batch_size if split == "train" else 1  # a clip that is evaluated is a batch of windows
 
 
 def refuse_missing(data: BinauralData, clips: Sequence[Clip], split: str) -> None:

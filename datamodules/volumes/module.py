@@ -9,7 +9,6 @@ from typing import Any, ClassVar, get_args
 from torch import Tensor
 
 from datamodules.base import Split, ZooDataModule
-from datamodules.loading import Loader
 from datamodules.volumes.cases import Case
 from datamodules.volumes.crops import CropSampler, Size
 from datamodules.volumes.decoding import decode
@@ -95,15 +94,8 @@ class VolumeDataModule(ZooDataModule):
         training = split in ("train", "val")
         return VolumeSource(self.cases(split), reading, labelled=split != "predict", complete=training)
 
-    def loader(
-        self,
-        split: Split,
-        shuffle: bool = False,
-        augment: bool = False,
-        replace: bool = False,
-        batch_size: int | None = None,
-    ) -> Loader:
-        return super().loader(split, shuffle, augment, replace, batch_size or (None if augment else 1))
+    def usual_batch_size(self, split: Split, augment: bool) -> int:
+        return self.batch_size if augment else 1
 
 
 def broken(cases: Sequence[Case], modalities: Sequence[str], values: frozenset[int] | None) -> Iterator[str]:

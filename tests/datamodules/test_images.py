@@ -82,7 +82,7 @@ def test_a_broken_file_is_named(tmp_path, content, said):
 
 
 def test_a_missing_file_and_a_picture_meant_to_fill_the_memory_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match=r"a\.jpg is missing"):
         read_rgb(tmp_path / "a.jpg")
     picture(40, 40).save(tmp_path / "b.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

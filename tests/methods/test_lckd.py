@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import brats
-from tests.support.runs import Run, uncut_and_resumed
+from tests.support.probes import state
+from tests.support.runs import Run, train, uncut_and_resumed
 from zoo.checkpoints import import_state
 from zoo.core.errors import CheckpointError
 from zoo.core.randomness import isolated
@@ -153,3 +157,14 @@ def test_cut_and_resumed_equals_uncut(run, kill):
     votes = saved["state_dict"]["votes"]
     assert (votes > 0).all()
     assert torch.equal(saved["state_dict"]["teachers"], election.elect(votes))
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(run):
+    build = partial(brats.lckd, optimizer=brats.gentle_sgd)
+    one = replace(run, build=build, folder=run.folder / "one", probe=state, epochs=2)
+    two = replace(one, build=partial(build, batch_size=1), folder=run.folder / "two", ranks=2)
+    (alone,), (first, second) = train(one), train(two)
+    for key, value in alone["state"].items():
+        assert np.array_equal(first["state"][key], second["state"][key]), key
+        np.testing.assert_allclose(first["state"][key], value, atol=1e-9, rtol=1e-7, err_msg=key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -231,3 +232,14 @@ def test_volumes_cut_inside_a_phase_and_resumed_equal_uncut_ones(volume_run):
     assert uncut_and_resumed(volume_run, "inside a pass", workers=0) == []
     saved = state_of(replace(volume_run, folder=volume_run.folder / "whole").last)
     assert saved["optimizer_states"][1]["state"][0]["step"] == 6  # phases of two after steps 1, 3, 5
+
+
+@pytest.mark.slow
+def test_volumes_on_two_ranks_equal_those_on_one(volume_run):
+    build = partial(brats.mckd, optimizer=brats.gentle_sgd, demo=30)
+    one = replace(volume_run, build=build, folder=volume_run.folder / "ranks/one", probe=state, epochs=1)
+    two = replace(one, build=partial(build, batch_size=1), folder=one.folder.parent / "two", ranks=2)
+    (alone,), (first, second) = train(one), train(two)
+    for key, value in alone["state"].items():
+        assert np.array_equal(first["state"][key], second["state"][key]), key
+        np.testing.assert_allclose(first["state"][key], value, atol=1e-9, rtol=1e-7, err_msg=key)

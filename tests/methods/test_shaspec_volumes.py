@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.volume_memory import kept_bytes
 from tests.support import brats
-from tests.support.runs import Run, uncut_and_resumed
+from tests.support.probes import state
+from tests.support.runs import Run, train, uncut_and_resumed
 from zoo.methods.shaspec.volume_module import ShaSpec
 from zoo.methods.shaspec.volume_network import ShaSpecVolumeNet
 
@@ -72,3 +77,15 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("kill", ["mid-epoch", "last batch"])
 def test_cut_and_resumed_equals_uncut(run, kill):
     assert uncut_and_resumed(run, kill, workers=0) == []
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(run):
+    one = replace(run, build=brats.shaspec_in_double, folder=run.folder.parent / "ranks/one", probe=state, epochs=1)
+    half = partial(brats.shaspec_in_double, batch_size=1)
+    two = replace(one, build=half, folder=one.folder.parent / "two", ranks=2)
+    (alone,), (first, second) = train(one), train(two)
+    for key, value in alone["state"].items():
+        assert np.array_equal(first["state"][key], second["state"][key]), key
+        np.testing.assert_allclose(first["state"][key], value, atol=1e-9, rtol=1e-7, err_msg=key)
+    assert first["metrics"]["val/dice"] == pytest.approx(alone["metrics"]["val/dice"], abs=1e-6)

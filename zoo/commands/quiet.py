@@ -20,6 +20,8 @@ _WARNINGS = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     # A data set may have no validation split.
     r"Total length of `list` across ranks is zero",
+    # A data set may have no boxes of its findings.
+    r"The ``compute`` method of metric LocalisationMetric was called before the ``update`` method",
     # Modules of volumes say what stays on the host; data modules have no say in it.
     r"You have overridden `transfer_batch_to_device` in `LightningModule`",
     # srun is installed on machines that run no SLURM job; in a job Lightning finds out by itself.
