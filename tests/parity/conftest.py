@@ -2,7 +2,6 @@ import os
 from collections.abc import Generator
 
 import pytest
-import torch
 
 from tests.parity.harness import REQUIRED
 from tests.parity.summary import PROPERTY
@@ -17,13 +16,3 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
         report.outcome = "failed"
         report.longrepr = f"{REQUIRED} is set, and this was skipped: {report.longrepr[-1]}"
     return report
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Generator:
-    """Sums in float32 depend on the number of threads, and some trajectories grow such differences beyond what a case
-    allows; in one thread these cases pass, in two they do not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
