@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,14 @@ def test_case(case: Case | None, record_property):
     record_property(PROPERTY, case.name if case else "")
     if case is None:
         pytest.skip(f"There are no parity cases under {ROOT}; PARITY_ROOT names their folder.")
-    problems = harness.problems(case)
+    problems = harness.problems(read(case.path))
     assert not problems, "\n".join([case.name, *problems])
+
+
+@functools.lru_cache(maxsize=1)
+def read(path: Path) -> Case:
+    """A case of its own, whose weights (hundreds of MB) may go when the next one comes."""
+    return Case(path)
 
 
 def test_every_case_of_a_registered_method_has_a_handler():
@@ -43,7 +50,7 @@ def test_every_case_of_a_registered_method_has_a_handler():
 def test_case_fails_when_a_function_it_uses_gives_zeros(case: Case, used: str, monkeypatch):
     calls = replace_by_zeros(used, monkeypatch)
     try:
-        problems = harness.problems(case)
+        problems = harness.problems(read(case.path))
     except Exception as error:
         problems = [repr(error)]
     assert calls, f"the handler of {case.name} says that it uses {used}, and never calls it"
