@@ -37,7 +37,7 @@ QUICK = ["list", "losses", "losses --kind alignment", "data list", "show shaspec
 @pytest.mark.parametrize("words", QUICK)
 def test_looking_up_needs_no_torch_and_a_fifth_of_a_second(words: str) -> None:
     spent = []
-    while len(spent) < 10 and min(spent, default=1) >= 0.2:  # other programs on a busy machine make it slower, none faster
+    while len(spent) < 10 and min(spent, default=1) >= 0.2:  # a busy machine is slower, none faster
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-c", WITHOUT_TORCH, *words.split()]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
