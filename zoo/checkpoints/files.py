@@ -30,7 +30,7 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[s
         CheckpointError: if the file cannot be written.
     """
     path = Path(path)
-    # clone: the format has no shared memory
+    # clone: the format has no shared memory; sync: a file is written
     own = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
     data = memoryview(safetensors.torch.save(own))
     # The library writes metadata in an order that changes from run to run, so the header is written here once more.

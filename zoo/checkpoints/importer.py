@@ -196,7 +196,7 @@ def _check(
         non_finite=tuple(key for key, value in state.items() if _spoilt(value, own[key])),
         dropped=renamed.dropped,
         idle=renamed.idle,
-        changed=any(not torch.equal(value, own[key].cpu()) for key, value in state.items()),
+        changed=any(not torch.equal(value, own[key].cpu()) for key, value in state.items()),  # sync: import
     )
     if reason := report.refusal():
         raise CheckpointError(reason)
@@ -229,7 +229,7 @@ def _allowed(own: Mapping[str, Tensor], patterns: Sequence[str]) -> set[str]:
 
 def _spoilt(value: Tensor, own: Tensor) -> bool:
     """Whether it is not finite where the model is; a mask of the model may hold infinities."""
-    return bool((~value.isfinite() & own.cpu().isfinite()).any())
+    return bool((~value.isfinite() & own.cpu().isfinite()).any())  # sync: import
 
 
 # -- the hub ---------------------------------------------------------------------------------------------------------

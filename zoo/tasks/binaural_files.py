@@ -46,7 +46,7 @@ def put_piece(folder: Path, name: str, number: int, stereo: Tensor, rate: int, f
     clip = folder / file_name(name)
     clip.mkdir(parents=True, exist_ok=True)
     with (clip / f"{number:06d}.npz").open("wb") as file:
-        np.savez(file, id=name, stereo=stereo.cpu().numpy(), rate=rate, frame=frame.cpu().numpy())
+        np.savez(file, id=name, stereo=stereo.cpu().numpy(), rate=rate, frame=frame.cpu().numpy())  # sync: prediction
 
 
 def finish(pieces: Path, out: Path) -> list[dict[str, str | float]]:
@@ -120,8 +120,8 @@ class Picture:
         """The clip's next part: left and right, float [2, T]."""
         n_fft = 4 * self.hop
         power = torch.stft(
-            stereo.float().cpu(), n_fft, self.hop, window=torch.hann_window(n_fft), pad_mode="constant",
-            return_complex=True,
+            stereo.float().cpu(),  # sync: a picture
+            n_fft, self.hop, window=torch.hann_window(n_fft), pad_mode="constant", return_complex=True,
         )[..., : stereo.shape[-1] // self.hop or 1].abs().square()  # fmt: skip
         self.pieces.append(power[:, : 1 + HIGHEST * n_fft // self.rate])
 

@@ -183,7 +183,8 @@ class ProjectedPrototypes(ZooModule):
                     box=box_of_peak(seen, size),
                     source_image=source,
                     source_box=tuple(self.sources.box[number, prototype].tolist()) if source is not None else None,
-                    activation=large.cpu(),
+                    activation=large.cpu(),  # sync: prediction
+                    # sync: prediction
                     patch=self.sources.patch[number, prototype].cpu() if source is not None else None,
                 )
             )

@@ -274,7 +274,7 @@ class VolumeSegmentationModule(ZooModule):
         image = batch["modalities"][name][row, 0, self._slice(target)]
         shown = f"{batch['id'][row]}, {name}, slice {self._slice(target)}"
         masks = target[:, self._slice(target)].cpu().numpy()  # sync: one sample
-        return Pictured(shown, image.float().cpu().numpy(), self.regions, masks, {})
+        return Pictured(shown, image.float().cpu().numpy(), self.regions, masks, {})  # sync: one sample
 
     def _folder(self) -> Path:
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
