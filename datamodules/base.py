@@ -124,13 +124,17 @@ class ZooDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         self._check_task()
 
+    @property
+    def model(self) -> L.LightningModule | None:
+        """What the batches are for, once a trainer has put both together."""
+        return self.trainer.lightning_module if self.trainer is not None else None
+
     def _check_task(self) -> None:
-        model = self.trainer.lightning_module if self.trainer is not None else None
-        wanted = getattr(model, "task", self.task)
+        wanted = getattr(self.model, "task", self.task)
         if wanted != self.task:
             raise RecipeError(
-                f"{type(model).__name__} takes batches of the task {wanted}; {type(self).__name__} gives {self.task}. "
-                "Pair a model with a data module of its task (`zoo list`, `zoo data list`)."
+                f"{type(self.model).__name__} takes batches of the task {wanted}; {type(self).__name__} gives "
+                f"{self.task}. Pair a model with a data module of its task (`zoo list`, `zoo data list`)."
             )
 
     def train_dataloader(self) -> Loader:

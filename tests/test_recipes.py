@@ -18,7 +18,7 @@ NAMES = sorted(
 
 
 # Where a recipe's own sizes are beyond a test: what makes them small, by the class of its data or its model.
-_SMALL_FRAMES = ["--data.demo=12", "--data.frame_size=[64,64]", "--data.hop=0.3", "--data.num_workers=0"]
+_SMALL_FRAMES = ["--data.demo=12", "--data.hop=0.3", "--data.num_workers=0"]
 _SMALL_SIGHT = ["--model.backbone=test_resnet", "--model.pretrained=null", "--model.frame_size=[64,64]"]
 _SMALL_IMAGES = ["--data.image_size=64", "--model.pretrained=null"]
 SMALL = {
@@ -34,7 +34,7 @@ SMALL = {
     "CoTeaching": ["--model.width=4"],
     "CCStereo": [*_SMALL_FRAMES, *_SMALL_SIGHT, "--model.width=1"],
     "Mono2Binaural": [*_SMALL_FRAMES, *_SMALL_SIGHT, "--model.width=1"],
-    "MonoMono": _SMALL_FRAMES,
+    "MonoMono": [*_SMALL_FRAMES, "--data.frame_size=[64,64]"],
 }
 TABLES = ("accuracy.csv", "scores.csv", "distances.csv", "findings.csv")
 PREDICTIONS = ("predictions.csv", "predictions")

@@ -14,6 +14,8 @@ from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
 
 HOPS: dict[Protocol, float] = {"ccstereo": 0.063, "mono2binaural": 0.05}
+FRAME_SIZE, WINDOW = (224, 448), 10_080
+"""Published: pixels and samples."""
 
 
 class BinauralData(ZooDataModule):
@@ -24,8 +26,8 @@ class BinauralData(ZooDataModule):
     Sound of another rate than 16 kHz is resampled once, on first use, into `cache`.
 
     Args:
-        frame_size: height and width of the frames.
-        window: seconds of sound that a network hears at once, at most 1.
+        frame_size: height and width of the frames. `None`: as the model sees; without a model 224×448, as published.
+        window: seconds of sound that a network hears at once, at most 1. `None`: as the model hears, or 0.63.
         hop: seconds from window to window in evaluation. `None`: a tenth of 0.63 s, or 0.05 s, as the protocol has it.
         frame_delay: seconds from a window's centre to the frame that goes with it. `None`: as published.
         protocol: "ccstereo" or "mono2binaural": how evaluation cuts clips; see
@@ -40,8 +42,8 @@ class BinauralData(ZooDataModule):
     def __init__(
         self,
         *,
-        frame_size: tuple[int, int] = (224, 448),
-        window: float = 0.63,
+        frame_size: tuple[int, int] | None = None,
+        window: float | None = None,
         hop: float | None = None,
         frame_delay: float | None = None,
         protocol: Protocol = "ccstereo",
@@ -51,18 +53,12 @@ class BinauralData(ZooDataModule):
         super().__init__(**base)
         if protocol not in HOPS:
             raise unknown("value of data.protocol", protocol, get_args(Protocol))
-        if min(frame_size) < 1:
+        if frame_size is not None and min(frame_size) < 1:
             raise RecipeError(f"data.frame_size is {tuple(frame_size)}; it is a height and a width in pixels.")
-        if not 0 < window <= CONTEXT:
+        if window is not None and not 0 < window <= CONTEXT:
             raise RecipeError(f"data.window is {window}; it is more than 0 and at most {CONTEXT} second.")
-        hop = HOPS[protocol] if hop is None else hop
-        if not 1 <= round(hop * SAMPLE_RATE) <= round(window * SAMPLE_RATE):
-            raise RecipeError(f"data.hop is {hop} s; it is more than 0 and at most data.window, {window} s.")
-        if frame_delay is None:
-            frame_delay = 0.05 if protocol == "mono2binaural" else self.published_delay
-        self.cutting = Cutting(
-            protocol, tuple(frame_size), round(window * SAMPLE_RATE), round(hop * SAMPLE_RATE), frame_delay
-        )
+        self.protocol, self.frame_size, self.window, self.frame_delay = protocol, frame_size, window, frame_delay
+        self.hop = HOPS[protocol] if hop is None else hop
         self.cache = Path(cache).expanduser() if cache is not None else self.root / "sound_16khz"
 
     # -- to be implemented --------------------------------------------------------------------------------------------
@@ -72,6 +68,21 @@ class BinauralData(ZooDataModule):
         raise NotImplementedError
 
     # -- shared -------------------------------------------------------------------------------------------------------
+
+    @property
+    def cutting(self) -> Cutting:
+        """How clips are cut for the model at hand. Raises RecipeError."""
+        window = round(self.window * SAMPLE_RATE) if self.window is not None else getattr(self.model, "window", WINDOW)
+        hop = round(self.hop * SAMPLE_RATE)
+        if not 1 <= hop <= window:
+            raise RecipeError(
+                f"data.hop is {self.hop} s; it is more than 0 and at most a window, {window / SAMPLE_RATE:g} s."
+            )
+        size = self.frame_size or getattr(self.model, "frame_size", FRAME_SIZE)
+        delay = self.frame_delay
+        if delay is None:
+            delay = 0.05 if self.protocol == "mono2binaural" else self.published_delay
+        return Cutting(self.protocol, tuple(size), window, hop, delay)
 
     def source(self, split: Split) -> TrainingSource | EvaluationSource | PredictionSource:
         if split == "predict":

@@ -70,7 +70,7 @@ class FrozenStatistics(CCStereo):
 
 
 def _data(root: Path | None, batch_size: int) -> FAIRPlay:
-    return FAIRPlay(root=root, demo=20, batch_size=batch_size, frame_size=SIZE, hop=0.315)
+    return FAIRPlay(root=root, demo=20, batch_size=batch_size, hop=0.315)
 
 
 def run(data: Path | None) -> tuple[CCStereo, FAIRPlay]:

@@ -43,7 +43,7 @@ def predicted(model, folder, waveform: np.ndarray, rate: int) -> tuple[np.ndarra
 
 def predicted_of(model, folder, rate: int) -> tuple[np.ndarray, dict[str, str]]:
     """What becomes of the one clip in the folder `clips`."""
-    data = BinauralFolder(root=folder / "clips", frame_size=binaural.SIZE, hop=0.3)
+    data = BinauralFolder(root=folder / "clips", hop=0.3)
     trainer(folder / "run").predict(model, data)
     with (folder / "run" / "predictions.csv").open() as file:
         (row,) = csv.DictReader(file)
@@ -88,7 +88,7 @@ def test_a_clip_of_several_pieces_is_one_file_without_seams(tmp_path):
 
 
 def test_a_test_writes_distances_and_pictures(tmp_path):
-    data = FAIRPlay(root=tmp_path / "data", demo=10, frame_size=binaural.SIZE, hop=0.3)
+    data = FAIRPlay(root=tmp_path / "data", demo=10, hop=0.3)
     (logged,) = trainer(tmp_path / "run").test(MonoMono(), data, verbose=False)
     with (tmp_path / "run" / "distances.csv").open() as file:
         written = {row["distance"]: float(row["value"]) for row in csv.DictReader(file)}

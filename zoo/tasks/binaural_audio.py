@@ -119,8 +119,8 @@ class BinauralAudioModule(ZooModule):
         if rank() == 0:
             rows = finish(_folder(self) / PIECES, _folder(self))
             scaled = sum(row["scaled"] < 1 for row in rows)
-            louder = f"; {scaled} would have been clipped and were scaled down" if scaled else ""
-            rank_zero_info(f"{len(rows)} clips for two ears: {_folder(self)}/*.wav, with pictures{louder}.")
+            louder = f"; to avoid clipping, {scaled} of them scaled down" if scaled else ""
+            rank_zero_info(f"For two ears, with pictures: {_folder(self)}/*.wav, {len(rows)} in all{louder}.")
 
 
 def check_rate(batch: Batch) -> None:
