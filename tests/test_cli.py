@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -230,6 +231,15 @@ def test_output_is_free_of_what_no_user_can_change(trained: Cli, caplog: pytest.
         assert trained("fit", "-c", "papers/tiny.yaml", "--trainer.max_epochs=2", "--ckpt_path=last").code == 0
     assert not [str(warning.message) for warning in caught]
     assert not [record.message for record in caplog.records if "Tip" in record.message]
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_evaluation_ends_with_its_measures_in_full(trained: Cli, verb: str) -> None:
+    said = trained(verb, "-c", "papers/tiny.yaml", "--ckpt_path=best").out
+    accuracy = {"validate": "val", "test": "test"}[verb] + "/accuracy"
+    assert re.search(rf"^{accuracy}  (0(\.\d{{1,5}})?|1)$", said, re.MULTILINE)
+    assert "DataLoader" not in said
+    assert "DataLoader 0" in trained(verb, "-c", "papers/tiny.yaml", "--ckpt_path=best", "--verbose=true").out
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------

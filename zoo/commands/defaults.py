@@ -41,6 +41,7 @@ def below(recipe: Recipe, model: str | None) -> dict[str, Any]:
         },
         "weights_only": True,
         "return_predictions": False,
+        "verbose": False,  # Lightning's table cuts names off, and has a column per test set
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
 
 import zoo
 from datamodules.base import ZooDataModule
@@ -213,6 +215,8 @@ class ZooCLI(LightningCLI):
             if self.saved is None or not str(error).startswith("Error(s) in loading state_dict"):
                 raise
             raise CheckpointError(f"{self.saved.path} does not fit. {' '.join(str(error).split())}") from error
+        if subcommand in ("validate", "test") and not self.config[subcommand].verbose:
+            print_metrics(self.trainer.callback_metrics)
 
 
 def add_own_arguments(parser: LightningArgumentParser) -> None:
@@ -242,6 +246,13 @@ class SaveRecipe(Callback):
 @rank_zero_only
 def say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+@rank_zero_only
+def print_metrics(metrics: Mapping[str, Tensor]) -> None:
+    width = max(map(len, metrics), default=0)
+    for name in sorted(metrics):
+        print(f"{name:{width}}  {float(metrics[name]):.5g}")
 
 
 def _help(command: CommandLine) -> None:
