@@ -44,7 +44,9 @@ def naive_shaspec(network: ShaSpecVolumeNet, images: Tensor, available: Sequence
     return logits, shared, network.domain(torch.stack(pooled, 1))
 
 
-AVAILABLE = ([2], [3, 0], [1, 0, 2], [0, 1, 2, 3])  # 4, 6, 4 and 1 of the 15 sets are as large
+def _sets(small: bool) -> list[list[int]]:
+    """All 15 sets of modalities, as trainings draw them; small: one of each size."""
+    return [[2], [3, 0], [1, 0, 2], [0, 1, 2, 3]] if small else [[*map(int, there)] for there in all_subsets("0123")]
 
 
 def _train_biases(model: Any) -> None:
@@ -66,7 +68,7 @@ def _volumes(small: bool) -> tuple[ShaSpec, Tensor, Tensor]:
 
 @pair
 def shaspec_training_step(small: bool) -> Pair:
-    """Loss and gradient of ShaSpec, sets of each size; naive: all volumes through all encoders, zeros or not."""
+    """Loss and gradient of ShaSpec; naive: all volumes through all encoders, zeros or not."""
     model, images, mask = _volumes(small)
     domains = torch.arange(4).repeat(2)
 
@@ -77,11 +79,11 @@ def shaspec_training_step(small: bool) -> Pair:
         return torch.stack([*map(Tensor.detach, losses), norm])
 
     def ours(_: None) -> Tensor:
-        return torch.cat([result([*model.terms(images, mask, [there] * 2).values()]) for there in AVAILABLE])
+        return torch.cat([result([*model.terms(images, mask, [there] * 2).values()]) for there in _sets(small)])
 
     def naive(_: None) -> Tensor:
         found = []
-        for there in AVAILABLE:
+        for there in _sets(small):
             logits, shared, domain = naive_shaspec(model.network, images, there)
             task, align = model.losses.task(logits, mask), model.losses.align(shared.transpose(0, 1))
             found.append(result([task, align, model.losses.domain(domain.flatten(0, 1), domains)]))
@@ -167,7 +169,7 @@ def _encode_all(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 
 def _training_step(model: Any, weight: Callable[[Tensor], Tensor]) -> Pair:
-    """Sets of each size, as of :data:`AVAILABLE`."""
+    """Of the sets of :func:`_sets`, one after another."""
     small = next(model.parameters()).dtype == torch.float64
     images, mask = _images(2, small)
 
@@ -181,7 +183,7 @@ def _training_step(model: Any, weight: Callable[[Tensor], Tensor]) -> Pair:
 
     def steps(terms: Callable[[list[int]], dict[str, Tensor]]) -> Tensor:
         totals = []
-        for there in AVAILABLE:
+        for there in _sets(small):
             found = terms(there)
             totals.append(found["task"] + 0.1 * found["distil"])
             totals[-1].backward()
