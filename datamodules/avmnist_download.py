@@ -9,8 +9,9 @@ from pathlib import Path
 
 from datamodules.avmnist import IMAGES, RECORDINGS
 from datamodules.base import DEMO_RECORD
-from datamodules.downloads import WrongContentError, check_sha256, fetch, gunzip, lock, read_tar_gz, write_whole
+from datamodules.downloads import WrongContentError, check_sha256, fetch, gunzip, read_tar_gz, write_whole
 from zoo.core.errors import DataError
+from zoo.core.locks import lock
 
 log = logging.getLogger("lightning.pytorch")
 
@@ -40,7 +41,7 @@ def download(root: Path) -> None:
     """
     if (root / DEMO_RECORD).exists():
         raise DataError(f"{root} holds demo data; name another folder for the download with --data.root.")
-    with lock(root):
+    with lock(root / ".download.lock"):
         for name in digests():
             if not name.endswith(".wav"):
                 _download_idx(root / IMAGES / name)

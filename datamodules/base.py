@@ -19,6 +19,7 @@ from torch import Tensor
 from datamodules.loading import BatchOrder, KeyedDataset, Loader, OnBadFile, Source
 from zoo.core.distributed import rank, world_size
 from zoo.core.errors import DataError, RecipeError
+from zoo.core.locks import lock
 from zoo.core.names import unknown
 from zoo.core.randomness import global_seed
 
@@ -236,6 +237,12 @@ def make_demo(datamodule: type[ZooDataModule], root: Path, samples: int) -> bool
     Raises:
         DataError: if `root` holds anything else.
     """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with lock(root.parent):  # two trainings that begin together
+        return _make_demo(datamodule, root, samples)
+
+
+def _make_demo(datamodule: type[ZooDataModule], root: Path, samples: int) -> bool:
     wanted = json.dumps({"data_module": datamodule.name, "samples": samples})
     record = root / DEMO_RECORD
     if record.is_file():
@@ -246,7 +253,7 @@ def make_demo(datamodule: type[ZooDataModule], root: Path, samples: int) -> bool
         raise DataError(f"{root} is not empty and holds no demo data. Name another folder for the demo.")
     unfinished = root.with_name(f"{root.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    unfinished.mkdir()
     datamodule.write_demo(unfinished, samples)
     (unfinished / DEMO_RECORD).write_text(wanted)
     if root.exists():

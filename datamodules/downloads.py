@@ -12,7 +12,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -20,11 +20,6 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from zoo.core.errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 log = logging.getLogger("lightning.pytorch")
 
@@ -203,17 +198,6 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
             log.info(f"{name}: {done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB")
 
     yield say
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time download into `folder`, where that can be written and the system has file locks."""
-    with ExitStack() as held:
-        if fcntl:
-            with suppress(OSError):  # whoever then writes says what is wrong
-                folder.mkdir(parents=True, exist_ok=True)
-                fcntl.flock(held.enter_context(open(folder / ".download.lock", "w")), fcntl.LOCK_EX)
-        yield
 
 
 def write_whole(path: Path, content: bytes) -> None:

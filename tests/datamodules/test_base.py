@@ -7,7 +7,9 @@ import os
 import pickle
 import re
 import signal
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -124,6 +126,19 @@ def test_demo_data_are_written_once_with_a_record(tmp_path):
 def test_an_empty_folder_may_become_the_demos_root(tmp_path):
     (tmp_path / "empty").mkdir()
     assert make_demo(ToyData, tmp_path / "empty", 7)
+
+
+class Slow(ToyData):
+    @classmethod
+    def write_demo(cls, root, samples):
+        super().write_demo(root, samples)
+        time.sleep(0.05)
+
+
+def test_of_two_that_begin_together_one_writes(tmp_path):
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(lambda _: make_demo(Slow, tmp_path / "demo", 7), range(2))) == [False, True]
+    assert os.listdir(tmp_path) == ["demo"]
 
 
 class Killed(ToyData):

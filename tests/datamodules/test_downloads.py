@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from datamodules import downloads
-from datamodules.downloads import check_sha256, fetch, gunzip, lock, read_tar_gz
+from datamodules.downloads import check_sha256, fetch, gunzip, read_tar_gz
 from zoo.core.errors import DataError
 
 CONTENT = bytes(range(256)) * 2000
@@ -208,25 +208,6 @@ def test_without_a_terminal_progress_is_a_line(server, tmp_path, caplog, monkeyp
     with caplog.at_level("INFO", logger="lightning.pytorch"):
         fetch([server.url()], tmp_path / "file", right, LIMIT)
     assert "file: 0.5 of 0.5 MB" in caplog.messages
-
-
-def test_one_process_at_a_time_holds_the_lock(tmp_path):
-    pytest.importorskip("fcntl")
-    entered, order = threading.Event(), []
-
-    def second() -> None:
-        entered.set()
-        with lock(tmp_path):
-            order.append("second")
-
-    with lock(tmp_path):
-        thread = threading.Thread(target=second)
-        thread.start()
-        entered.wait()
-        thread.join(0.05)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
 
 
 # -- archives ----------------------------------------------------------------------------------------------------------
