@@ -17,13 +17,13 @@ from datamodules.base import Split, ZooDataModule
 from datamodules.held_out import Validation, refuse_validation
 from datamodules.images import Resize, read_rgb, to_tensor
 from datamodules.loading import Loader, Sample
-from datamodules.paired_views import Views, mild_views
+from datamodules.paired_views import Views, mild_turned_views, mild_views
 from datamodules.sample_list import read_folder
 from zoo.core.errors import DataError, RecipeError
 from zoo.core.names import unknown
 from zoo.core.randomness import global_seed, numpy_generator
 
-Augmentation = Literal["published", "mild"]
+Augmentation = Literal["published", "mild", "mild_turned"]
 Sampling = Literal["weighted", "uniform"]
 
 
@@ -180,7 +180,8 @@ class MultiLabelData(ZooDataModule):
             "test" validates on the test part, as the published code does: its best epoch is then chosen there. 0: none.
         pairs_from_epoch: `None`: training samples stay single pictures with one view.
         sampling: "weighted", or "uniform": each sample once an epoch.
-        augmentation: "published", or "mild", for small pictures and short trainings.
+        augmentation: "published", or "mild", for small pictures and short trainings, or "mild_turned", which also
+            turns half of the pictures upside down, as the published one does.
         images: a file or a folder of one's own pictures to predict; `None`: the test part.
         **base: see :class:`~datamodules.base.ZooDataModule`.
     """
@@ -257,8 +258,8 @@ class MultiLabelData(ZooDataModule):
         return split == "predict" and self.images is not None
 
     def _source_of(self, images: FindingsList, labelled: bool = True) -> FindingsSource:
-        views = mild_views if self.augmentation == "mild" else type(self).views
-        made = views(self.image_size)
+        views = {"published": type(self).views, "mild": mild_views, "mild_turned": mild_turned_views}
+        made = views[self.augmentation](self.image_size)
         return FindingsSource(images, self.read, self.image_size, made, self.pairs_from_epoch, labelled)
 
     def _held_out(self, patients: np.ndarray) -> np.ndarray:

@@ -174,6 +174,15 @@ def fundus_views(size: int) -> Views:
 
 def mild_views(size: int) -> Views:
     """For small pictures and short trainings: a part of at least three quarters, a flip, colours."""
-    common = (RandomResizedCrop(size, scale=(0.75, 1.0), ratio=(0.9, 1.1)), HorizontalFlip())
+    return _mild(size)
+
+
+def mild_turned_views(size: int) -> Views:
+    """Mild ones, and as likely upside down, as the published ones are."""
+    return _mild(size, VerticalFlip())
+
+
+def _mild(size: int, *further: Step) -> Views:
+    common = (RandomResizedCrop(size, scale=(0.75, 1.0), ratio=(0.9, 1.1)), HorizontalFlip(), *further)
     each = (ColourJitter(0.2, 0.2), RandomResizedCrop(size, scale=(0.95, 1.0), ratio=(0.95, 1.05)))
     return Views((*common, each[0]), common, each)

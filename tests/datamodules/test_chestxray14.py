@@ -46,7 +46,7 @@ def line(path: Path, number: int) -> str:
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("augmentation", ["published", "mild"])
+@pytest.mark.parametrize("augmentation", ["published", "mild", "mild_turned"])
 def test_training_gives_single_pictures_then_pairs(demo, augmentation):
     data = chests(demo, pairs_from_epoch=2, augmentation=augmentation)
     loader = data.train_dataloader()

@@ -14,6 +14,7 @@ from datamodules.paired_views import (
     Views,
     chest_views,
     fundus_views,
+    mild_turned_views,
     mild_views,
 )
 
@@ -85,7 +86,7 @@ def test_two_views_share_the_first_steps_and_draw_the_others_anew():
     assert one[1] != two[1]
 
 
-@pytest.mark.parametrize("views", [chest_views, fundus_views, mild_views])
+@pytest.mark.parametrize("views", [chest_views, fundus_views, mild_views, mild_turned_views])
 def test_views_are_squares_and_a_rule_of_the_generator(views):
     made = views(40)
     for seed in range(6):
@@ -94,17 +95,26 @@ def test_views_are_squares_and_a_rule_of_the_generator(views):
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_geometry_is_that_of_both_views():
+@pytest.mark.parametrize("views", [mild_views, mild_turned_views])
+def test_geometry_is_that_of_both_views(views):
     """The brightest spot is at nearly the same place, if it is in the picture."""
     spot = np.zeros((96, 96, 3), np.uint8)
     spot[30:36, 60:66] = 255
     found = 0
     for seed in range(30):
-        one, two = (
-            np.asarray(view.convert("L"), float) for view in mild_views(96).two(Image.fromarray(spot), rng(seed))
-        )
+        one, two = (np.asarray(view.convert("L"), float) for view in views(96).two(Image.fromarray(spot), rng(seed)))
         if one.max() > 128 and two.max() > 128:
             peaks = [np.array(np.nonzero(view > 128)).mean(axis=1) for view in (one, two)]
             assert np.abs(peaks[0] - peaks[1]).max() < 6
             found += 1
     assert found > 20
+
+
+@pytest.mark.parametrize(("views", "share"), [(mild_views, 0), (mild_turned_views, 0.5)])
+def test_half_of_the_turned_views_are_upside_down(views, share):
+    """What is white above and black below shows which way up it is."""
+    ramp = Image.fromarray(np.tile(np.linspace(255, 0, 40, dtype=np.uint8)[:, None, None], (1, 40, 3)))
+    made = views(40)
+    for of_seed in (made.one, lambda image, draw: made.two(image, draw)[1]):
+        seen = [np.asarray(of_seed(ramp, rng(seed)).convert("L"), float) for seed in range(60)]
+        assert np.mean([view[:10].mean() < view[-10:].mean() for view in seen]) == pytest.approx(share, abs=0.2)
