@@ -20,6 +20,8 @@ from zoo.core.randomness import numpy_generator
 SIZE = 128  # pixels
 SMALLEST, LARGEST = 20, 5000
 NORMAL_EVERY = 4
+# What pictures of a part are drawn by. Whoever chooses a drawing or a setting by the test part gives it another key.
+KEYS = {"train": "train", "test": "unseen"}
 
 Lesion = tuple[np.ndarray, np.ndarray]
 """What is added to the brightness, and where the lesion is."""
@@ -248,12 +250,12 @@ def _box(where: np.ndarray) -> tuple[float, float, float, float]:
     return left * unit, top * unit, (right - left + 1) * unit, (bottom - top + 1) * unit
 
 
-def draw_findings(number: int, part: str) -> list[int]:
-    """The findings of a part's picture: none in every fourth, else one to three."""
+def draw_findings(number: int, key: str) -> list[int]:
+    """The findings of a picture: none in every fourth, else one to three, by the part's key."""
     turn, last = divmod(number, NORMAL_EVERY)
     if last == NORMAL_EVERY - 1:
         return []
-    rng = numpy_generator("chest", part, "findings", number)
+    rng = numpy_generator("chest", key, "findings", number)
     first = _FIRST[(turn * (NORMAL_EVERY - 1) + last) % len(_FIRST)]
     others = [kind for kind in rng.permutation(len(LESIONS)).tolist() if kind != first]
     return [first, *others[: rng.choice(3, p=(0.5, 0.3, 0.2))]]
@@ -276,8 +278,8 @@ def write_demo(root: Path, samples: int) -> None:
             patient += 1
             for follow_up in range(min(1 + patient % 3, count - len(names))):
                 name, number = f"{patient:08}_{follow_up:03}.png", len(names)
-                findings = draw_findings(number, part)
-                chest = draw_chest(findings, part, number)
+                findings = draw_findings(number, KEYS[part])
+                chest = draw_chest(findings, KEYS[part], number)
                 # Some of the published pictures have colours and transparency too.
                 (chest.image.convert("RGBA") if number % 16 == 5 else chest.image).save(root / "images" / name)
                 text = "|".join(FINDINGS[kind] for kind in findings) or FINDINGS[-1]
