@@ -222,6 +222,21 @@ def test_volumes_of_one_available_modality_distil_nothing_and_test_time_ignores_
     assert segmenter.terms(images, batch["mask"], [[2, 0]])["distil"] > 0
 
 
+def test_a_training_step_is_clipped_as_asked(tmp_path):
+    model = MCKD(
+        width=2,
+        window=brats.CROP,
+        meta_batches=1,
+        gradient_clip_val=0.01,
+        optimizer=partial(torch.optim.SGD, lr=1.0),
+        stages=[{"name": "complete", "available": "all"}],
+    )
+    before = torch.nn.utils.parameters_to_vector(model.network.parameters()).detach().clone()
+    trainer(tmp_path / "run", max_steps=1).fit(model, brats.data(tmp_path / "data", split_list="meta"))
+    moved = torch.nn.utils.parameters_to_vector(model.network.parameters()).detach() - before
+    assert float(moved.norm()) == pytest.approx(0.01, rel=0.01)
+
+
 @pytest.fixture(scope="module")
 def volume_run(tmp_path_factory):
     return Run(brats.mckd, tmp_path_factory.mktemp("mckd_volumes"), epochs=2, monitor=None)

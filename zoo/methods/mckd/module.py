@@ -37,6 +37,7 @@ class MCKD(MetaLearner, VolumeSegmentationModule):
     Args:
         meta_batches: crops in each phase, one per step of the importance weights.
         accumulate: batches per training step. The end of training is then told in steps (`trainer.max_steps`).
+        gradient_clip_val: largest norm of the networks' gradient; as `trainer.gradient_clip_val` of other methods.
         meta_optimizer: of the importance weights; `None` takes Adam, learning rate 1e-2, weight decay 5e-4.
         kwargs: as of :class:`~zoo.tasks.volume_segmentation.VolumeSegmentationModule`. Slots: `task` and `distil`.
             Stages may also set `meta_every_steps`, the training steps from one phase to the next; the first is after
@@ -56,11 +57,12 @@ class MCKD(MetaLearner, VolumeSegmentationModule):
         self,
         meta_batches: int = 20,
         accumulate: int = 1,
+        gradient_clip_val: float | None = None,
         meta_optimizer: OptimizerCallable | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.accumulate = accumulate
+        self.accumulate, self.gradient_clip_val = accumulate, gradient_clip_val
         for number, stage in enumerate(kwargs.get("stages") or []):
             if (every := stage.get("meta_every_steps", 1)) < 1:
                 raise RecipeError(f"stages.{number}.meta_every_steps is {every}; it must be at least 1.")
@@ -83,7 +85,7 @@ class MCKD(MetaLearner, VolumeSegmentationModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.log_importance()
         terms = self.terms(self.images(batch), batch["mask"], self.drawn(batch))
-        self.manual_step(self.total(terms, batch), only=[0], accumulate=self.accumulate)
+        self.manual_step(self.total(terms, batch), [0], self.accumulate, self.gradient_clip_val)
 
     def meta_logits(self, images: Tensor, available: Available, weights: Tensor) -> Tensor:
         """Logits [B, R, D, H, W] from features that importance weights [M] scale; only these get a gradient.
