@@ -85,7 +85,8 @@ class MCKD(MetaLearner, VolumeSegmentationModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.log_importance()
         terms = self.terms(self.images(batch), batch["mask"], self.drawn(batch))
-        self.manual_step(self.total(terms, batch), [0], self.accumulate, self.gradient_clip_val)
+        step = {"accumulate": self.accumulate, "gradient_clip_val": self.gradient_clip_val}
+        self.manual_step(self.total(terms, batch), only=[0], **step)
 
     def meta_logits(self, images: Tensor, available: Available, weights: Tensor) -> Tensor:
         """Logits [B, R, D, H, W] from features that importance weights [M] scale; only these get a gradient.
