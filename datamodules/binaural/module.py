@@ -55,8 +55,6 @@ class BinauralData(ZooDataModule):
             raise unknown("value of data.protocol", protocol, get_args(Protocol))
         if frame_size is not None and min(frame_size) < 1:
             raise RecipeError(f"data.frame_size is {tuple(frame_size)}; it is a height and a width in pixels.")
-        if window is not None and not 0 < window <= CONTEXT:
-            raise RecipeError(f"data.window is {window}; it is more than 0 and at most {CONTEXT} second.")
         self.protocol, self.frame_size, self.window, self.frame_delay = protocol, frame_size, window, frame_delay
         self.hop = HOPS[protocol] if hop is None else hop
         self.cache = Path(cache).expanduser() if cache is not None else self.root / "sound_16khz"
@@ -73,6 +71,11 @@ class BinauralData(ZooDataModule):
     def cutting(self) -> Cutting:
         """How clips are cut for the model at hand. Raises RecipeError."""
         window = round(self.window * SAMPLE_RATE) if self.window is not None else getattr(self.model, "window", WINDOW)
+        if not 0 < window <= CONTEXT * SAMPLE_RATE:
+            source = "" if self.window is not None else ", which is model.window"
+            raise RecipeError(
+                f"data.window is {window / SAMPLE_RATE:g} s{source}; it is more than 0 and at most {CONTEXT} second."
+            )
         hop = round(self.hop * SAMPLE_RATE)
         if not 1 <= hop <= window:
             raise RecipeError(

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -320,6 +321,10 @@ def test_settings_that_cannot_be_carried_out_are_refused():
             FAIRPlay(root="x", **wrong).cutting  # noqa: B018
     with pytest.raises(UnknownNameError, match="Did you mean mono2binaural"):
         FAIRPlay(root="x", protocol="mono2binoral")
+    data = FAIRPlay(root="x")
+    data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(window=24_000))
+    with pytest.raises(RecipeError, match=r"data\.window is 1\.5 s, which is model\.window; it is more than 0"):
+        data.cutting  # noqa: B018
 
 
 # -- the demo ----------------------------------------------------------------------------------------------------------
